@@ -1,0 +1,234 @@
+//! A pull parser over the body: jiter, with the few things that this project needs on top.
+//!
+//! Strings are borrowed from the body where they have no escapes, numbers keep their text, and
+//! what a client can make go wrong is one error, [`NotJson`]. Recursion is the caller's, and
+//! bounded by it; what it doesn't descend into is skipped with a bound of its own.
+
+use jiter::{Jiter, JiterErrorType, JsonErrorType, Peek};
+use std::borrow::Cow;
+
+/// The body is no JSON, or nested deeper than the parser follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotJson;
+
+/// A string's bytes; always UTF-8.
+pub type Text<'a> = Cow<'a, [u8]>;
+
+/// What comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `null`.
+    Null,
+    /// `true` or `false`.
+    Bool,
+    /// A number.
+    Number,
+    /// A string.
+    String,
+    /// An array.
+    Array,
+    /// An object.
+    Object,
+}
+
+/// A number, as faithfully as its kind allows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Number<'a> {
+    /// A whole number within 64 bits, signed.
+    Int(i64),
+    /// A number with fraction or exponent.
+    Double(f64),
+    /// Any other, as it was sent.
+    Text(&'a [u8]),
+}
+
+/// The body, and how far it has been read.
+pub struct Json<'a> {
+    body: &'a [u8],
+    /// Where in `body` the inner parser's data begins.
+    base: usize,
+    inner: Jiter<'a>,
+}
+
+impl<'a> Json<'a> {
+    /// Begins at the start of `body`.
+    pub fn new(body: &'a [u8]) -> Json<'a> {
+        Json { body, base: 0, inner: Jiter::new(body) }
+    }
+
+    /// The bytes read so far.
+    pub fn position(&self) -> usize {
+        self.base + self.inner.current_index()
+    }
+
+    /// The body's text from `start` to here.
+    pub fn since(&self, start: usize) -> &'a [u8] {
+        self.body.get(start..self.position()).unwrap_or_default()
+    }
+
+    fn look(&mut self) -> Result<Peek, NotJson> {
+        self.inner.peek().map_err(|_| NotJson)
+    }
+
+    /// What comes next; white space before it is passed over.
+    ///
+    /// # Errors
+    /// Nothing that could begin a value.
+    pub fn peek(&mut self) -> Result<Kind, NotJson> {
+        Ok(match self.look()? {
+            Peek::Null => Kind::Null,
+            Peek::True | Peek::False => Kind::Bool,
+            Peek::String => Kind::String,
+            Peek::Array => Kind::Array,
+            Peek::Object => Kind::Object,
+            Peek::Infinity | Peek::NaN => return Err(NotJson),
+            number if number.is_num() => Kind::Number,
+            _ => return Err(NotJson),
+        })
+    }
+
+    /// Reads `null`.
+    ///
+    /// # Errors
+    /// Something else.
+    pub fn null(&mut self) -> Result<(), NotJson> {
+        self.inner.next_null().map_err(|_| NotJson)
+    }
+
+    /// Reads a boolean.
+    ///
+    /// # Errors
+    /// Something else.
+    pub fn boolean(&mut self) -> Result<bool, NotJson> {
+        self.inner.next_bool().map_err(|_| NotJson)
+    }
+
+    /// Reads a string.
+    ///
+    /// # Errors
+    /// Something else, or a string that isn't UTF-8 or has an escape that there isn't.
+    pub fn text(&mut self) -> Result<Text<'a>, NotJson> {
+        let text = self.inner.next_str().map_err(|_| NotJson)?;
+        Ok(borrow(self.body, text))
+    }
+
+    /// Reads a number.
+    ///
+    /// # Errors
+    /// Something else.
+    pub fn number(&mut self) -> Result<Number<'a>, NotJson> {
+        Ok(number(self.digits()?))
+    }
+
+    /// The text of a number.
+    fn digits(&mut self) -> Result<&'a [u8], NotJson> {
+        let peek = self.look()?;
+        let start = self.position();
+        match self.inner.known_number_bytes(peek) {
+            Ok(_) => {}
+            // jiter stops at some thousand digits; JSON doesn't.
+            Err(error) if matches!(error.error_type, JiterErrorType::JsonError(JsonErrorType::NumberOutOfRange)) => self.skip_whole(start),
+            Err(_) => return Err(NotJson),
+        }
+        Ok(self.since(start))
+    }
+
+    /// Passes over a very long run of digits: what follows it is read by a parser that begins there.
+    fn skip_whole(&mut self, start: usize) {
+        let rest = self.body.get(start..).unwrap_or_default();
+        let end = rest.iter().position(|b| !matches!(b, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')).unwrap_or(rest.len());
+        self.base = start + end;
+        self.inner = Jiter::new(self.body.get(self.base..).unwrap_or_default());
+    }
+
+    /// Passes over any value.
+    ///
+    /// # Errors
+    /// What isn't JSON, or is nested deeper than jiter follows (200).
+    pub fn skip(&mut self) -> Result<(), NotJson> {
+        if self.peek()? == Kind::Number {
+            return self.digits().map(|_| ());
+        }
+        let start = self.position();
+        self.inner.next_skip().map_err(|_| NotJson)?;
+        // Skipping doesn't look into strings.
+        std::str::from_utf8(self.since(start)).map_err(|_| NotJson)?;
+        Ok(())
+    }
+
+    /// Any value as its text.
+    ///
+    /// # Errors
+    /// As [`Json::skip`].
+    pub fn raw(&mut self) -> Result<&'a [u8], NotJson> {
+        self.look()?;
+        let start = self.position();
+        self.skip()?;
+        Ok(self.since(start))
+    }
+
+    /// Enters an array. `true`: there is an element to read.
+    ///
+    /// # Errors
+    /// No array here.
+    pub fn array(&mut self) -> Result<bool, NotJson> {
+        self.inner.next_array().map(|first| first.is_some()).map_err(|_| NotJson)
+    }
+
+    /// After an element: `true`, there is another.
+    ///
+    /// # Errors
+    /// Neither a comma with a value behind it nor the end.
+    pub fn next_element(&mut self) -> Result<bool, NotJson> {
+        self.inner.array_step().map(|next| next.is_some()).map_err(|_| NotJson)
+    }
+
+    /// Enters an object: its first key, unless it is empty.
+    ///
+    /// # Errors
+    /// No object here.
+    pub fn object(&mut self) -> Result<Option<Text<'a>>, NotJson> {
+        let key = self.inner.next_object().map_err(|_| NotJson)?;
+        Ok(key.map(|key| borrow(self.body, key)))
+    }
+
+    /// After a field's value: the next key, or `None` at the end of the object.
+    ///
+    /// # Errors
+    /// Neither a comma with a key behind it nor the end.
+    pub fn next_key(&mut self) -> Result<Option<Text<'a>>, NotJson> {
+        let key = self.inner.next_key().map_err(|_| NotJson)?;
+        Ok(key.map(|key| borrow(self.body, key)))
+    }
+
+    /// Makes sure that nothing but white space follows.
+    ///
+    /// # Errors
+    /// Something does.
+    pub fn end(&mut self) -> Result<(), NotJson> {
+        self.inner.finish().map_err(|_| NotJson)
+    }
+}
+
+/// jiter lends a string for as long as it isn't called again. Most are slices of the body, and
+/// those can be had for as long as the body lasts.
+fn borrow<'a>(body: &'a [u8], text: &str) -> Text<'a> {
+    let offset = (text.as_ptr() as usize).wrapping_sub(body.as_ptr() as usize);
+    let end = offset.wrapping_add(text.len());
+    match body.get(offset..end) {
+        // The address decides, so a slice of the same place is the same bytes.
+        Some(slice) if offset < body.len() => Cow::Borrowed(slice),
+        _ => Cow::Owned(text.as_bytes().to_vec()),
+    }
+}
+
+fn number(text: &[u8]) -> Number<'_> {
+    let as_text = std::str::from_utf8(text).unwrap_or_default();
+    if text.iter().any(|b| matches!(b, b'.' | b'e' | b'E')) {
+        return match as_text.parse::<f64>() {
+            Ok(double) if double.is_finite() => Number::Double(double),
+            _ => Number::Text(text),
+        };
+    }
+    as_text.parse().map_or(Number::Text(text), Number::Int)
+}

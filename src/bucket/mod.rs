@@ -1,0 +1,211 @@
+//! Token buckets for users and their sessions: who may send how much.
+//!
+//! Shared data in Envoy has no eviction and no delete, so the number of keys is fixed: a bucket
+//! lives in one of `slots` places, found by a keyed hash of whom it is for ([`table`]). Filling and
+//! charging are exact integer arithmetic on `now` ([`level`]). What is shared between workers goes
+//! through [`Store`], whose compare-and-swap makes a charge happen once.
+//!
+//! A request is let in while its buckets are above zero and may overdraw them once, so that a
+//! batch larger than a bucket can pass after a rest. A refused request is charged nothing.
+
+mod level;
+mod table;
+
+use crate::config::{RateLimits, TokenBucket, Unit};
+use crate::rejection::{Refusal, Rejection};
+use crate::stats::{Sink, Stat};
+pub use level::Level;
+use siphasher::sip128::{Hasher128, SipHasher13};
+use std::hash::Hasher;
+use std::time::Duration;
+
+/// Memory that all workers share, with compare-and-swap.
+pub trait Store {
+    /// The bytes under a key and the mark to swap them with; `None` where nothing is there.
+    fn load(&mut self, key: &str) -> Option<(Vec<u8>, Option<u32>)>;
+    /// Writes if nobody has written since the mark was read. `false`: somebody has.
+    fn swap(&mut self, key: &str, bytes: &[u8], mark: Option<u32>) -> bool;
+}
+
+/// Where hashes begin: random for each process, so that nobody can aim at a slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seed(pub [u8; 16]);
+
+/// A swap is tried this often before the request is refused: a spin would hold the worker.
+const TRIES: usize = 16;
+
+/// Whom a bucket is for. Two never share one but by a collision of 128 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Owner {
+    set: u64,
+    fingerprint: u64,
+}
+
+/// One limit on its owner.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    limit: TokenBucket,
+    owner: Owner,
+    refused: Rejection,
+}
+
+/// The limits that apply to one request.
+#[derive(Debug)]
+pub struct Limiter<'a> {
+    limits: &'a RateLimits,
+    user: Option<Line>,
+    seed: Seed,
+    who: String,
+}
+
+/// What was taken from which buckets, so that it can be given back.
+#[derive(Debug, Default)]
+pub struct Charge {
+    taken: Vec<(Line, u64)>,
+    slots: u32,
+}
+
+impl<'a> Limiter<'a> {
+    /// The limits for a verified sender: the token's issuer and its subject.
+    pub fn new(limits: &'a RateLimits, issuer: &str, subject: &str, seed: Seed) -> Limiter<'a> {
+        // The length in front keeps "a" + "bc" from being "ab" + "c".
+        let who = format!("{}:{issuer}{subject}", issuer.len());
+        let user = limits.user.map(|limit| Line {
+            limit,
+            owner: owner(seed, &[b"user", who.as_bytes()], limit),
+            refused: Rejection::UserRateLimited,
+        });
+        Limiter { limits, user, seed, who }
+    }
+
+    fn session(&self, session: &str) -> Option<Line> {
+        let limit = self.limits.session?;
+        let owner = owner(self.seed, &[b"session", self.who.as_bytes(), session.as_bytes()], limit);
+        Some(Line { limit, owner, refused: Rejection::SessionRateLimited })
+    }
+
+    fn lines(&self, session: Option<&str>) -> impl Iterator<Item = Line> {
+        self.user.into_iter().chain(session.and_then(|session| self.session(session)))
+    }
+
+    /// Makes the places of all buckets, where they don't exist yet: the first write under a key can't be
+    /// a compare-and-swap, so it has to come before the first request.
+    pub fn prepare(limits: &RateLimits, store: &mut dyn Store) {
+        if limits.user.is_some() || limits.session.is_some() {
+            table::prepare(limits.slots, store);
+        }
+    }
+
+    /// The cheap look, before the body is read: is there anything left at all?
+    ///
+    /// # Errors
+    /// The bucket that is empty, and when it won't be.
+    pub fn look(&self, session: Option<&str>, now: Duration, store: &mut dyn Store) -> Result<(), Refusal> {
+        for line in self.lines(session) {
+            let level = table::find(store, self.limits.slots, line.owner).map(|level| level.at(now, line.limit));
+            let wait = level.and_then(|level| level.wait(line.limit));
+            if wait.is_some() {
+                return Err(Refusal { rejection: line.refused, retry_after: wait });
+            }
+        }
+        Ok(())
+    }
+
+    /// Charges every bucket of the request, or none.
+    ///
+    /// # Errors
+    /// The bucket that is empty, and when it won't be; or too much contention to say.
+    pub fn charge(
+        &self,
+        session: Option<&str>,
+        cost: Cost,
+        now: Duration,
+        store: &mut dyn Store,
+        stats: &mut dyn Sink,
+    ) -> Result<Charge, Refusal> {
+        let amount = cost.of(self.limits.unit);
+        let mut charge = Charge { taken: Vec::new(), slots: self.limits.slots };
+        for line in self.lines(session) {
+            match change(&line, self.limits.slots, now, store, stats, |level| level.take(amount, line.limit)) {
+                Ok(()) => charge.taken.push((line, amount)),
+                Err(refusal) => {
+                    charge.refund(now, store, stats);
+                    return Err(refusal);
+                }
+            }
+        }
+        Ok(charge)
+    }
+}
+
+impl Charge {
+    /// Gives back what was taken: nothing was delivered.
+    pub fn refund(self, now: Duration, store: &mut dyn Store, stats: &mut dyn Sink) {
+        for (line, amount) in &self.taken {
+            let give = |level: Level| Ok(level.give(*amount, line.limit));
+            // Contention on the way back costs the user a few tokens, and nobody else anything.
+            let _ = change(line, self.slots, now, store, stats, give);
+        }
+    }
+}
+
+/// What a request would cost in each unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// Records in the batch.
+    pub records: u64,
+    /// Bytes of the body.
+    pub bytes: u64,
+}
+
+impl Cost {
+    fn of(self, unit: Unit) -> u64 {
+        match unit {
+            Unit::Records => self.records,
+            Unit::Requests => 1,
+            Unit::Bytes => self.bytes,
+        }
+    }
+}
+
+/// Reads the owner's bucket, changes it, writes it; again if another worker came between.
+fn change(
+    line: &Line,
+    slots: u32,
+    now: Duration,
+    store: &mut dyn Store,
+    stats: &mut dyn Sink,
+    change: impl Fn(Level) -> Result<Level, Option<Duration>>,
+) -> Result<(), Refusal> {
+    for _ in 0..TRIES {
+        let mut set = table::load(store, slots, line.owner);
+        if set.unreadable {
+            stats.add(Stat::BucketsUnreadable, 1);
+        }
+        let level = set.level().unwrap_or_default().at(now, line.limit);
+        let level = change(level).map_err(|retry_after| Refusal { rejection: line.refused, retry_after })?;
+        set.put(level, now);
+        if set.store(store) {
+            return Ok(());
+        }
+    }
+    Err(Refusal { rejection: Rejection::LimiterContended, retry_after: Some(Duration::from_secs(1)) })
+}
+
+fn owner(seed: Seed, parts: &[&[u8]], limit: TokenBucket) -> Owner {
+    let mut hasher = SipHasher13::new_with_key(&seed.0);
+    for part in parts {
+        hasher.write_u64(part.len() as u64);
+        hasher.write(part);
+    }
+    // A bucket's bytes mean something under its own limit only: another limit, another bucket.
+    hasher.write_u32(limit.max_tokens);
+    hasher.write_u32(limit.tokens_per_fill);
+    hasher.write_u64(limit.fill_interval.as_millis() as u64);
+    let hash = hasher.finish128();
+    // 0 marks an empty place.
+    Owner { set: hash.h1, fingerprint: hash.h2.max(1) }
+}
+
+#[cfg(test)]
+mod tests;

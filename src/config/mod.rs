@@ -1,0 +1,342 @@
+//! The operator's configuration: JSON in, a ready [`Config`] out, or every fault at once.
+//!
+//! Names, units and defaults are the documented contract (docs/configuration.md). Nothing is
+//! looked up later: keys are parsed, durations typed, secrets fetched from the environment, so a
+//! request can't find a fault that the start-up didn't. A leaf: bytes and the environment in.
+
+mod fields;
+pub mod keys;
+mod secret;
+mod structpb;
+
+use fields::{Faults, Object};
+pub use keys::{Algorithm, Key};
+pub use secret::Secret;
+use serde_json::{Map, Value};
+use std::fmt;
+use std::time::Duration;
+
+/// How an environment variable of the VM is read: its name in, its value out.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// The whole configuration of one filter, checked.
+#[derive(Debug)]
+pub struct Config {
+    /// The ingest path, compared byte for byte; the query string is ignored.
+    pub path: String,
+    /// The largest body that is taken, in bytes.
+    pub max_body_bytes: usize,
+    /// Who may send.
+    pub auth: Auth,
+    /// How much they may send.
+    pub rate_limits: RateLimits,
+    /// Where it goes.
+    pub export: Export,
+    /// What is added on the way.
+    pub mapping: Mapping,
+}
+
+/// Whose tokens are taken, and with how much tolerance.
+#[derive(Debug)]
+pub struct Auth {
+    /// How far the issuer's clock may be from ours.
+    pub clock_skew: Duration,
+    /// Whether a token without `exp` is refused.
+    pub require_expiration: bool,
+    /// At least one; in the order of the file.
+    pub providers: Vec<Provider>,
+}
+
+/// One issuer of tokens.
+#[derive(Debug)]
+pub struct Provider {
+    /// For logs.
+    pub name: String,
+    /// The only `iss` this provider is responsible for; without one it takes the tokens nobody else claims.
+    pub issuer: Option<String>,
+    /// Any one must stand in `aud`; empty: `aud` isn't looked at.
+    pub audiences: Vec<String>,
+    /// One key for each accepted algorithm.
+    pub keys: Vec<Key>,
+    /// The claim that says who the user is.
+    pub subject_claim: String,
+    /// The claim that says which login session this is.
+    pub session_claim: String,
+}
+
+/// What a token bucket counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Log records.
+    Records,
+    /// Requests, whatever they hold.
+    Requests,
+    /// Bytes of the body.
+    Bytes,
+}
+
+/// The limits, each of which may be absent.
+#[derive(Debug)]
+pub struct RateLimits {
+    /// What a token stands for.
+    pub unit: Unit,
+    /// For each user: issuer and subject.
+    pub user: Option<TokenBucket>,
+    /// For each session of a user.
+    pub session: Option<TokenBucket>,
+    /// How many buckets are remembered at most.
+    pub slots: u32,
+}
+
+/// Envoy's `TokenBucket`: so many tokens at most, so many added in each interval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenBucket {
+    /// Capacity, in tokens; at least 1.
+    pub max_tokens: u32,
+    /// Tokens added in each interval; at least 1.
+    pub tokens_per_fill: u32,
+    /// The interval; at least a millisecond. Refill is continuous at this rate.
+    pub fill_interval: Duration,
+}
+
+/// How the request body of a callout is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// `content-encoding: gzip`.
+    Gzip,
+    /// As it is.
+    None,
+}
+
+/// The backend.
+#[derive(Debug)]
+pub struct Export {
+    /// The Envoy cluster.
+    pub cluster: String,
+    /// `:authority` of the callout.
+    pub authority: String,
+    /// `:path` of the callout.
+    pub path: String,
+    /// The value of `authorization`, if the VM is to send one.
+    pub token: Option<Secret>,
+    /// Further headers, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// How long the backend may take.
+    pub timeout: Duration,
+    /// Of the callout's body.
+    pub compression: Compression,
+}
+
+/// What the filter adds to what clients say.
+#[derive(Debug)]
+pub struct Mapping {
+    /// Resource attributes that are set whatever the client says.
+    pub resource: Map<String, Value>,
+    /// What the backend keeps; `None`: timestamps aren't corrected.
+    pub window: Option<Window>,
+}
+
+/// The backend's window around its own clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// How old a record may be.
+    pub past: Duration,
+    /// How far in the future it may be.
+    pub future: Duration,
+}
+
+/// One thing that is wrong in the configuration; shows as `path: what`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Where, as `auth.providers[0].algorithms[1]`; empty for the whole.
+    pub path: String,
+    /// What is wrong and what would be right. Never a secret.
+    pub what: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = if self.path.is_empty() { "configuration" } else { &self.path };
+        write!(f, "{path}: {}", self.what)
+    }
+}
+
+impl Config {
+    /// Reads what Envoy hands over: JSON text, or a serialized `google.protobuf.Struct`.
+    ///
+    /// # Errors
+    /// Every fault of the configuration, in the order of the fields.
+    pub fn read(bytes: &[u8], environment: Environment<'_>) -> Result<Config, Vec<Fault>> {
+        let value = parse(bytes).map_err(|fault| vec![fault])?;
+        let mut faults = Faults::default();
+        let config = Config::from_value(&value, environment, &mut faults);
+        match (config, faults.into_vec()) {
+            (Some(config), faults) if faults.is_empty() => Ok(config),
+            (_, faults) => Err(faults),
+        }
+    }
+
+    fn from_value(value: &Value, environment: Environment<'_>, faults: &mut Faults) -> Option<Config> {
+        let mut root = Object::root(value, faults)?;
+        let path = root.text("path", faults).unwrap_or_else(|| "/api/v1/logs".to_owned());
+        if !path.starts_with('/') || path.contains(['?', '#']) {
+            faults.add("path", "must begin with / and have neither ? nor #");
+        }
+        let max_body_bytes = root.size("max_body_bytes", faults).unwrap_or(1_048_576);
+        let auth = root.required("auth", faults).and_then(|node| Auth::read(node, environment, faults));
+        let rate_limits = match root.object("rate_limits", faults) {
+            Some(node) => RateLimits::read(node, faults),
+            None => RateLimits { unit: Unit::Records, user: None, session: None, slots: DEFAULT_SLOTS },
+        };
+        let export = root.required("export", faults).and_then(|node| Export::read(node, environment, faults));
+        let mapping = match root.object("mapping", faults) {
+            Some(node) => Mapping::read(node, faults),
+            None => Mapping { resource: Map::new(), window: Some(DEFAULT_WINDOW) },
+        };
+        root.finish(faults);
+        Some(Config { path, max_body_bytes: max_body_bytes as usize, auth: auth?, rate_limits, export: export?, mapping })
+    }
+}
+
+const DEFAULT_SLOTS: u32 = 16_384;
+
+/// Fits Logfire, which keeps −24 h to +1 h around its own clock, with a margin for the way there.
+const DEFAULT_WINDOW: Window = Window { past: Duration::from_secs(84_600), future: Duration::from_secs(3_000) };
+
+fn parse(bytes: &[u8]) -> Result<Value, Fault> {
+    let whole = |what: &str| Fault { path: String::new(), what: what.to_owned() };
+    if bytes.is_empty() {
+        return Err(whole("is empty; give the filter's `configuration` as a Struct or a StringValue with JSON"));
+    }
+    match serde_json::from_slice(bytes) {
+        Ok(value) => Ok(value),
+        // Envoy hands a Struct over as its serialized protobuf, not as JSON.
+        Err(error) => structpb::decode(bytes).ok_or_else(|| {
+            // Only the place: the text around it may hold a key.
+            whole(&format!("is neither JSON (error at line {}, column {}) nor a google.protobuf.Struct", error.line(), error.column()))
+        }),
+    }
+}
+
+impl Auth {
+    fn read(mut node: Object<'_>, environment: Environment<'_>, faults: &mut Faults) -> Option<Auth> {
+        let clock_skew = node.whole("clock_skew_seconds", 0..=86_400, faults).unwrap_or(60);
+        let require_expiration = node.flag("require_expiration", faults).unwrap_or(true);
+        let mut providers = Vec::new();
+        let nodes = node.objects("providers", faults);
+        if nodes.is_none() {
+            faults.add(&node.at("providers"), "is required: at least one provider of tokens");
+        }
+        for provider in nodes.into_iter().flatten() {
+            providers.extend(Provider::read(provider, environment, faults));
+        }
+        for (i, provider) in providers.iter().enumerate() {
+            if providers.iter().take(i).any(|earlier: &Provider| earlier.name == provider.name) {
+                faults.add(&node.at("providers"), &format!("the name {:?} stands twice", provider.name));
+            }
+        }
+        node.finish(faults);
+        Some(Auth { clock_skew: Duration::from_secs(clock_skew), require_expiration, providers })
+    }
+}
+
+impl Provider {
+    fn read(mut node: Object<'_>, environment: Environment<'_>, faults: &mut Faults) -> Option<Provider> {
+        let name = node.required_text("name", faults);
+        let issuer = node.text("issuer", faults);
+        let audiences = node.texts("audiences", faults).unwrap_or_default();
+        let algorithms = node.algorithms(faults);
+        let keys = keys::read(&mut node, &algorithms, environment, faults);
+        let subject_claim = node.text("subject_claim", faults).unwrap_or_else(|| "sub".to_owned());
+        let session_claim = node.text("session_claim", faults).unwrap_or_else(|| "sid".to_owned());
+        node.finish(faults);
+        Some(Provider { name: name?, issuer, audiences, keys, subject_claim, session_claim })
+    }
+}
+
+impl RateLimits {
+    fn read(mut node: Object<'_>, faults: &mut Faults) -> RateLimits {
+        let unit = node.choice("unit", &[("records", Unit::Records), ("requests", Unit::Requests), ("bytes", Unit::Bytes)], faults);
+        let user = node.object("user", faults).and_then(|node| TokenBucket::read(node, faults));
+        let session = node.object("session", faults).and_then(|node| TokenBucket::read(node, faults));
+        let slots = node.whole("slots", 8..=4_194_304, faults).map_or(DEFAULT_SLOTS, |slots| slots as u32);
+        node.finish(faults);
+        RateLimits { unit: unit.unwrap_or(Unit::Records), user, session, slots }
+    }
+}
+
+impl TokenBucket {
+    fn read(mut node: Object<'_>, faults: &mut Faults) -> Option<TokenBucket> {
+        let range = 1..=u64::from(u32::MAX);
+        let max_tokens = node.required_whole("max_tokens", range.clone(), faults);
+        let tokens_per_fill = node.whole("tokens_per_fill", range, faults).unwrap_or(1);
+        let fill_interval = node.required_whole("fill_interval_ms", 1..=YEAR_MS, faults);
+        node.finish(faults);
+        Some(TokenBucket {
+            max_tokens: max_tokens? as u32,
+            tokens_per_fill: tokens_per_fill as u32,
+            fill_interval: Duration::from_millis(fill_interval?),
+        })
+    }
+}
+
+const YEAR_MS: u64 = 366 * 24 * 60 * 60 * 1000;
+
+/// What the filter itself says about the body that it sends.
+const OWN_HEADERS: &[&str] = &["content-type", "content-length", "content-encoding", "transfer-encoding", "host"];
+
+impl Export {
+    fn read(mut node: Object<'_>, environment: Environment<'_>, faults: &mut Faults) -> Option<Export> {
+        let cluster = node.required_text("cluster", faults);
+        let authority = node.required_text("authority", faults);
+        let path = node.text("path", faults).unwrap_or_else(|| "/v1/logs".to_owned());
+        if !path.starts_with('/') {
+            faults.add(&node.at("path"), "must begin with /");
+        }
+        let token = node.variable("token_env", environment, faults);
+        if let Some(token) = &token
+            && !token.reveal().bytes().all(|b| (b' '..=b'~').contains(&b))
+        {
+            faults.add(&node.at("token_env"), "the variable's value is no header value: printable ASCII without line breaks");
+        }
+        let headers = node.headers("headers", faults);
+        for (name, _) in &headers {
+            if OWN_HEADERS.contains(&name.as_str()) || (name == "authorization" && token.is_some()) {
+                faults.add(&format!("{}.{name}", node.at("headers")), "is set by the filter itself");
+            }
+        }
+        let timeout = node.whole("timeout_ms", 1..=3_600_000, faults).unwrap_or(10_000);
+        let compression = node.choice("compression", &[("gzip", Compression::Gzip), ("none", Compression::None)], faults);
+        node.finish(faults);
+        Some(Export {
+            cluster: cluster?,
+            authority: authority?,
+            path,
+            token,
+            headers,
+            timeout: Duration::from_millis(timeout),
+            compression: compression.unwrap_or(Compression::Gzip),
+        })
+    }
+}
+
+impl Mapping {
+    fn read(mut node: Object<'_>, faults: &mut Faults) -> Mapping {
+        let resource = node.map("resource", faults).cloned().unwrap_or_default();
+        let window = match node.nullable("window", faults) {
+            None => Some(DEFAULT_WINDOW),
+            Some(None) => None,
+            Some(Some(mut node)) => {
+                let past = node.whole("past_seconds", 1..=YEAR_MS, faults).map_or(DEFAULT_WINDOW.past, Duration::from_secs);
+                let future = node.whole("future_seconds", 1..=YEAR_MS, faults).map_or(DEFAULT_WINDOW.future, Duration::from_secs);
+                node.finish(faults);
+                Some(Window { past, future })
+            }
+        };
+        node.finish(faults);
+        Mapping { resource, window }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,40 @@
+//! `google.protobuf.Struct` → JSON value.
+//!
+//! Plain YAML in the Envoy file arrives as a serialized Struct. In it every number is a double,
+//! so whole ones become integers again; keys come in no order that means anything.
+
+use prost::Message;
+use prost_types::value::Kind;
+use serde_json::{Number, Value};
+
+/// The Struct as JSON, or `None` if the bytes are no Struct. An empty message is an empty object.
+pub fn decode(bytes: &[u8]) -> Option<Value> {
+    prost_types::Struct::decode(bytes).ok().map(object)
+}
+
+fn object(fields: prost_types::Struct) -> Value {
+    Value::Object(fields.fields.into_iter().map(|(name, field)| (name, value(field))).collect())
+}
+
+// The depth is bounded by prost's own recursion limit while decoding.
+fn value(value_: prost_types::Value) -> Value {
+    match value_.kind {
+        None | Some(Kind::NullValue(_)) => Value::Null,
+        Some(Kind::BoolValue(flag)) => Value::Bool(flag),
+        Some(Kind::StringValue(text)) => Value::String(text),
+        Some(Kind::NumberValue(number)) => self::number(number),
+        Some(Kind::ListValue(list)) => Value::Array(list.values.into_iter().map(value).collect()),
+        Some(Kind::StructValue(fields)) => object(fields),
+    }
+}
+
+/// Doubles are exact for whole numbers up to 2^53.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+fn number(number: f64) -> Value {
+    if number.fract() == 0.0 && number.abs() <= EXACT {
+        Value::Number(Number::from(number as i64))
+    } else {
+        Number::from_f64(number).map_or(Value::Null, Value::Number)
+    }
+}

@@ -1,0 +1,43 @@
+//! [`Stat`]s as Envoy's metrics.
+
+use crate::stats::{Kind, Sink, Stat};
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::MetricType;
+use std::collections::HashMap;
+
+/// The metrics' ids in this VM.
+pub struct Metrics(HashMap<Stat, u32>);
+
+impl Metrics {
+    /// Defines all of them, so that each is seen as 0 from the start.
+    pub fn define() -> Metrics {
+        let define = |stat: Stat| {
+            let kind = match stat.kind() {
+                Kind::Counter => MetricType::Counter,
+                Kind::Histogram => MetricType::Histogram,
+            };
+            Some((stat, hostcalls::define_metric(kind, &stat.name()).ok()?))
+        };
+        Metrics(Stat::all().filter_map(define).collect())
+    }
+
+    /// A sink for one callback.
+    pub fn sink(&self) -> impl Sink {
+        Counting(self)
+    }
+}
+
+struct Counting<'a>(&'a Metrics);
+
+impl Sink for Counting<'_> {
+    fn add(&mut self, stat: Stat, amount: u64) {
+        let Some(&id) = self.0.0.get(&stat) else {
+            return;
+        };
+        // A metric that Envoy no longer knows is no reason to stop a request.
+        let _ = match stat.kind() {
+            Kind::Counter => hostcalls::increment_metric(id, i64::try_from(amount).unwrap_or(i64::MAX)),
+            Kind::Histogram => hostcalls::record_metric(id, amount),
+        };
+    }
+}

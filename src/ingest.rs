@@ -1,0 +1,285 @@
+//! The state machine of one request: events in, effects out; it owns the order of the steps.
+//!
+//! ```text
+//!            Headers                  Body                  Answer
+//!   Start ───────────> Reading ───────────────> Exporting ───────────> Done: 200, 502
+//!     │ other path        │ too large              │ client leaves
+//!     ├──> Passing        ├──> Draining ──> Done: 413  └──> Done (records still go out)
+//!     │ refused           │ refused
+//!     └──> Done: 401 …    └──> Done: 400, 429
+//! ```
+//!
+//! `now` comes with each event. An event that the phase doesn't expect changes nothing and asks
+//! for nothing: a late answer, a body after the reply.
+
+use crate::bucket::{Charge, Cost, Limiter, Seed, Store};
+use crate::config::Config;
+use crate::export::{self, Answer, Callout};
+use crate::otlp::{self, Known};
+use crate::rejection::{Refusal, Rejection};
+use crate::reply::{self, Reply};
+use crate::request::{self, Announced, Headers};
+use crate::stats::{Sink, Stat};
+use crate::token::{self, Claims};
+use std::time::Duration;
+
+/// What all requests of a worker have in common.
+#[derive(Debug)]
+pub struct Shared {
+    /// The operator's configuration.
+    pub config: Config,
+    /// Where this process's hashes begin.
+    pub seed: Seed,
+}
+
+/// The world as a step sees it.
+pub struct World<'w> {
+    /// Time since the Unix epoch.
+    pub now: Duration,
+    /// What workers share.
+    pub store: &'w mut dyn Store,
+    /// Where counts go.
+    pub stats: &'w mut dyn Sink,
+}
+
+/// What happened.
+pub enum Event<'e> {
+    /// The request's headers.
+    Headers {
+        /// Those that matter.
+        headers: Headers<'e>,
+        /// Nothing follows.
+        end: bool,
+    },
+    /// More of the body is in the host's buffer.
+    Buffered {
+        /// Bytes in the buffer now.
+        bytes: usize,
+        /// Nothing follows.
+        end: bool,
+    },
+    /// Trailers: the body had ended with what is in the buffer.
+    Trailers,
+    /// The whole body, asked for by [`Effect::Read`]; `None` where the host doesn't have it. It may be overwritten.
+    Body(Option<&'e mut [u8]>),
+    /// Envoy did not take the callout of [`Effect::Export`].
+    NotDispatched,
+    /// What came of the callout.
+    Answer(Answer<'e>),
+    /// The stream is gone, answered or not.
+    Closed,
+}
+
+/// What is to be done.
+#[derive(PartialEq, Eq)]
+pub enum Effect<'s> {
+    /// The request is none of ours.
+    Pass,
+    /// Wait for the next event.
+    Wait,
+    /// Read so many bytes of the body and come back with [`Event::Body`].
+    Read(usize),
+    /// Throw away so many buffered bytes, and wait.
+    Discard(usize),
+    /// Hand this to Envoy; come back with [`Event::NotDispatched`] if it won't have it.
+    Export(Callout<'s>),
+    /// Answer the client.
+    Reply(Reply),
+}
+
+#[derive(Debug)]
+enum Phase {
+    Start,
+    Passing,
+    Reading { claims: Claims, received: Duration, buffered: usize },
+    Draining { seen: u64 },
+    Exporting { records: u64, charge: Charge, since: Duration },
+    Done,
+}
+
+/// One request.
+#[derive(Debug)]
+pub struct Ingest {
+    phase: Phase,
+}
+
+/// A body over the limit is read and thrown away up to this many times the limit, so that the
+/// client sees its 413 instead of a reset connection, which it would answer by sending it again.
+const DRAIN: u64 = 4;
+
+/// A step that ends here ends with an answer.
+type Step<'s> = Result<Effect<'s>, Refusal>;
+
+impl Ingest {
+    /// A request that has just begun.
+    pub fn new() -> Ingest {
+        Ingest { phase: Phase::Start }
+    }
+
+    /// Whether the client is still waiting for an answer that an export will bring.
+    pub fn is_exporting(&self) -> bool {
+        matches!(self.phase, Phase::Exporting { .. })
+    }
+
+    /// Takes one event to the next effect.
+    pub fn on<'s>(&mut self, shared: &'s Shared, event: Event<'_>, world: &mut World<'_>) -> Effect<'s> {
+        let step = match (std::mem::replace(&mut self.phase, Phase::Done), event) {
+            (Phase::Start, Event::Headers { headers, end }) => self.headers(shared, &headers, end, world),
+            (Phase::Passing, _) => {
+                self.phase = Phase::Passing;
+                return Effect::Pass;
+            }
+            (Phase::Reading { claims, received, .. }, Event::Buffered { bytes, end }) => {
+                self.buffered(shared, claims, received, bytes, end)
+            }
+            (Phase::Reading { claims, received, buffered }, Event::Trailers) => self.buffered(shared, claims, received, buffered, true),
+            (Phase::Reading { claims, received, .. }, Event::Body(body)) => self.body(shared, &claims, received, body, world),
+            (Phase::Draining { seen }, Event::Buffered { bytes, end }) => self.drain(shared, seen, bytes, end),
+            (Phase::Draining { seen }, Event::Trailers) => self.drain(shared, seen, 0, true),
+            (Phase::Exporting { records, charge, since }, Event::Answer(answer)) => {
+                answered(export::judge(answer), records, charge, since, world)
+            }
+            (Phase::Exporting { records, charge, since }, Event::NotDispatched) => {
+                answered(Err(Rejection::ExportNotDispatched), records, charge, since, world)
+            }
+            (Phase::Exporting { .. }, Event::Closed) => {
+                world.stats.add(Stat::ClientsGone, 1);
+                return Effect::Wait;
+            }
+            (_, Event::Closed) => return Effect::Wait,
+            (phase, _) => {
+                self.phase = phase;
+                return Effect::Wait;
+            }
+        };
+        step.unwrap_or_else(|refusal| {
+            world.stats.add(Stat::Rejected(refusal.rejection), 1);
+            Effect::Reply(reply::refuse(refusal))
+        })
+    }
+
+    fn headers<'s>(&mut self, shared: &'s Shared, headers: &Headers<'_>, end: bool, world: &mut World<'_>) -> Step<'s> {
+        let config = &shared.config;
+        if !request::is_ingest(headers.path, config) {
+            self.phase = Phase::Passing;
+            return Ok(Effect::Pass);
+        }
+        world.stats.add(Stat::Requests, 1);
+        let claims = token::verify(request::token(headers)?, &config.auth, world.now)?;
+        // The cheap look: an empty bucket is seen before a body is held.
+        limiter(shared, &claims).look(claims.session.as_deref(), world.now, world.store)?;
+        let announced = request::announced(headers, config)?;
+        if end {
+            return Err(Rejection::BodyMissing.into());
+        }
+        match announced {
+            Announced::Acceptable => self.phase = Phase::Reading { claims, received: world.now, buffered: 0 },
+            Announced::TooLarge(length) if length > drained_at_most(shared) => {
+                return Err(Rejection::BodyTooLarge.into());
+            }
+            Announced::TooLarge(_) => self.phase = Phase::Draining { seen: 0 },
+        }
+        Ok(Effect::Wait)
+    }
+
+    fn buffered<'s>(&mut self, shared: &'s Shared, claims: Claims, received: Duration, bytes: usize, end: bool) -> Step<'s> {
+        if bytes > shared.config.max_body_bytes {
+            return self.drain(shared, 0, bytes, end);
+        }
+        self.phase = Phase::Reading { claims, received, buffered: bytes };
+        match (end, bytes) {
+            (true, 0) => {
+                self.phase = Phase::Done;
+                Err(Rejection::BodyMissing.into())
+            }
+            (true, bytes) => Ok(Effect::Read(bytes)),
+            (false, _) => Ok(Effect::Wait),
+        }
+    }
+
+    fn drain<'s>(&mut self, shared: &'s Shared, seen: u64, bytes: usize, end: bool) -> Step<'s> {
+        let seen = seen.saturating_add(bytes as u64);
+        if end || seen > drained_at_most(shared) {
+            return Err(Rejection::BodyTooLarge.into());
+        }
+        self.phase = Phase::Draining { seen };
+        Ok(Effect::Discard(bytes))
+    }
+
+    fn body<'s>(
+        &mut self,
+        shared: &'s Shared,
+        claims: &Claims,
+        received: Duration,
+        body: Option<&mut [u8]>,
+        world: &mut World<'_>,
+    ) -> Step<'s> {
+        let body = body.ok_or(Rejection::BodyUnavailable)?;
+        let bytes = body.len() as u64;
+        world.stats.add(Stat::RequestBytes, bytes);
+        let known = Known { subject: &claims.subject, received };
+        let encoded = otlp::encode(body, known, &shared.config.mapping)?;
+        let records = encoded.records;
+        world.stats.add(Stat::RecordsPerRequest, records);
+        // The login session if the token names one; otherwise the app's, which is the client's word
+        // and so counts within its own user alone.
+        let named = encoded.session.as_deref().map(String::from_utf8_lossy);
+        let session = claims.session.as_deref().or(named.as_deref());
+        let cost = Cost { records, bytes };
+        let charge = limiter(shared, claims).charge(session, cost, world.now, world.store, world.stats)?;
+        for (oddity, times) in encoded.oddities {
+            world.stats.add(Stat::Odd(oddity), times);
+        }
+        if records == 0 {
+            return Ok(accepted(0, export::Delivery::default(), world));
+        }
+        let callout = export::callout(&shared.config.export, encoded.protobuf);
+        world.stats.add(Stat::Exports, 1);
+        world.stats.add(Stat::ExportBytes, callout.body.len() as u64);
+        self.phase = Phase::Exporting { records, charge, since: world.now };
+        Ok(Effect::Export(callout))
+    }
+}
+
+impl Default for Ingest {
+    fn default() -> Self {
+        Ingest::new()
+    }
+}
+
+fn limiter<'s>(shared: &'s Shared, claims: &Claims) -> Limiter<'s> {
+    Limiter::new(&shared.config.rate_limits, &claims.issuer, &claims.subject, shared.seed)
+}
+
+fn drained_at_most(shared: &Shared) -> u64 {
+    (shared.config.max_body_bytes as u64).saturating_mul(DRAIN)
+}
+
+/// The end of an export. What wasn't delivered isn't charged.
+fn answered<'s>(
+    delivery: Result<export::Delivery, Rejection>,
+    records: u64,
+    charge: Charge,
+    since: Duration,
+    world: &mut World<'_>,
+) -> Step<'s> {
+    world.stats.add(Stat::ExportMilliseconds, world.now.saturating_sub(since).as_millis() as u64);
+    match delivery {
+        Ok(delivery) => Ok(accepted(records, delivery, world)),
+        Err(rejection) => {
+            charge.refund(world.now, world.store, world.stats);
+            Err(rejection.into())
+        }
+    }
+}
+
+fn accepted<'s>(records: u64, delivery: export::Delivery, world: &mut World<'_>) -> Effect<'s> {
+    let rejected = delivery.rejected.min(records);
+    world.stats.add(Stat::RequestsAccepted, 1);
+    world.stats.add(Stat::RecordsAccepted, records - rejected);
+    world.stats.add(Stat::RecordsRejected, rejected);
+    Effect::Reply(reply::accept(records, delivery))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! A list of attributes in which no name stands twice, and the client never poses as the server.
+
+use super::keys::Keys;
+use super::{Tally, value, wire};
+use crate::batch::json::{Json, Kind, NotJson, Text};
+use crate::stats::Oddity;
+use std::borrow::Cow;
+
+/// Attributes of the client's in one record or resource; more are counted as dropped. OpenTelemetry's
+/// SDKs keep 128 by default; this bounds what one record may cost a backend's index.
+const MOST: u64 = 1_024;
+
+/// A longer name is cut. Backends that index names refuse or truncate above a few hundred bytes.
+const LONGEST_NAME: usize = 256;
+
+/// How many names are tried for one attribute. Only names made to collide need more than two, and
+/// each try makes the output longer than what came in.
+const RENAMES: usize = 8;
+
+/// Whether a name belongs to the filter.
+pub type Own<'f> = &'f dyn Fn(&[u8]) -> bool;
+
+/// Attributes while they are written.
+#[derive(Debug, Default)]
+pub struct Attributes<'a> {
+    tag: u32,
+    out: Vec<u8>,
+    names: Keys<'a>,
+    raw: Keys<'a>,
+    count: u64,
+    dropped: u64,
+}
+
+impl<'a> Attributes<'a> {
+    /// None yet, to be written as field `tag`, behind what `out` holds.
+    pub fn new(tag: u32, out: Vec<u8>) -> Attributes<'a> {
+        Attributes { tag, out, ..Attributes::default() }
+    }
+
+    /// Begins anew with what `out` holds; keeps the memory.
+    pub fn restart(&mut self, tag: u32, out: &[u8]) {
+        self.tag = tag;
+        self.out.clear();
+        self.out.extend_from_slice(out);
+        self.names.clear();
+        self.raw.clear();
+        self.count = 0;
+        self.dropped = 0;
+    }
+
+    /// How many of the client's had no room.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// What has been written.
+    pub fn bytes(&self) -> &[u8] {
+        &self.out
+    }
+
+    /// What has been written.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.out
+    }
+
+    /// Writes an attribute of the filter's own; no client's name can be the same.
+    pub fn write_own(&mut self, name: &[u8], value: impl FnOnce(&mut Vec<u8>)) {
+        let pair = wire::begin(&mut self.out, self.tag);
+        wire::string(&mut self.out, value::field::KEY, name);
+        let any = wire::begin(&mut self.out, value::field::VALUE);
+        value(&mut self.out);
+        wire::end(&mut self.out, any);
+        wire::end(&mut self.out, pair);
+    }
+
+    /// Reads one value and writes it as an attribute of the filter's own; null is left out.
+    ///
+    /// # Errors
+    /// Those of `json`.
+    pub fn read_own(&mut self, name: &[u8], json: &mut Json<'a>, tally: &mut Tally) -> Result<(), NotJson> {
+        if json.peek()? == Kind::Null {
+            return json.null();
+        }
+        let mut result = Ok(());
+        self.write_own(name, |out| result = value::any(json, out, tally));
+        result
+    }
+
+    /// Reads one value and writes it as the client's attribute of that name; null is left out.
+    ///
+    /// # Errors
+    /// Those of `json`.
+    pub fn read(&mut self, name: Text<'a>, json: &mut Json<'a>, own: Own<'_>, tally: &mut Tally) -> Result<(), NotJson> {
+        if json.peek()? == Kind::Null {
+            return json.null();
+        }
+        let room = self.count < MOST;
+        let Some(name) = room.then(|| self.free(name, own, tally)).flatten() else {
+            self.dropped += 1;
+            tally.one(Oddity::DroppedAttribute);
+            return json.skip();
+        };
+        self.count += 1;
+        self.read_own(&name, json, tally)?;
+        self.names.insert(&name);
+        Ok(())
+    }
+
+    /// Reads an object: each field an attribute. Whether one that `wanted` names was written.
+    ///
+    /// # Errors
+    /// Those of `json`.
+    pub fn read_object(
+        &mut self,
+        json: &mut Json<'a>,
+        own: Own<'_>,
+        tally: &mut Tally,
+        wanted: impl Fn(&[u8]) -> bool,
+    ) -> Result<bool, NotJson> {
+        let mut found = false;
+        let mut key = json.object()?;
+        while let Some(name) = key {
+            if !self.raw.insert(&name) {
+                tally.one(Oddity::DuplicateKey);
+                json.skip()?;
+            } else {
+                found |= wanted(&name) && json.peek()? != Kind::Null;
+                self.read(name, json, own, tally)?;
+            }
+            key = json.next_key()?;
+        }
+        Ok(found)
+    }
+
+    /// The name under which an attribute of the client's may stand, if there is one.
+    fn free(&self, name: Text<'a>, own: Own<'_>, tally: &mut Tally) -> Option<Text<'a>> {
+        let mut name = cut(name);
+        for tries in 0..RENAMES {
+            if !own(&name) && !self.names.contains(&name) {
+                if tries > 0 {
+                    tally.one(Oddity::RenamedAttribute);
+                }
+                return Some(name);
+            }
+            let mut longer = b"client.".to_vec();
+            longer.extend_from_slice(&name);
+            name = Cow::Owned(longer);
+        }
+        None
+    }
+}
+
+/// At most [`LONGEST_NAME`] bytes, ending with a whole character.
+fn cut(name: Text<'_>) -> Text<'_> {
+    if name.len() <= LONGEST_NAME {
+        return name;
+    }
+    let end = (0..=LONGEST_NAME).rev().find(|&end| name.get(end).is_some_and(|b| b & 0xC0 != 0x80)).unwrap_or(0);
+    Cow::Owned(name.get(..end).unwrap_or_default().to_vec())
+}

@@ -1,0 +1,60 @@
+//! A set of names: linear while it is small, hashed when it grows, so that a body full of keys
+//! costs no more than its length.
+
+use crate::batch::json::Text;
+use std::collections::HashSet;
+
+/// Up to here comparing is cheaper than hashing.
+const FEW: usize = 16;
+
+/// Names that have been seen.
+#[derive(Debug, Default)]
+pub struct Keys<'a> {
+    few: Vec<Text<'a>>,
+    many: HashSet<Text<'a>>,
+}
+
+impl<'a> Keys<'a> {
+    /// Adds a name. `false`: it was there already.
+    pub fn insert(&mut self, name: &Text<'a>) -> bool {
+        if self.contains(name) {
+            return false;
+        }
+        if self.few.len() < FEW {
+            self.few.push(name.clone());
+        } else {
+            self.many.insert(name.clone());
+        }
+        true
+    }
+
+    /// Whether the name has been added.
+    pub fn contains(&self, name: &[u8]) -> bool {
+        self.few.iter().any(|seen| seen.as_ref() == name) || (!self.many.is_empty() && self.many.contains(name))
+    }
+
+    /// Forgets all names and keeps the memory.
+    pub fn clear(&mut self) {
+        self.few.clear();
+        self.many.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::borrow::Cow;
+
+    #[test]
+    fn each_name_is_new_once_however_many_there_are() {
+        let mut keys = Keys::default();
+        for round in 0..2 {
+            for i in 0..100 {
+                let name: Text<'_> = Cow::Owned(format!("k{i}").into_bytes());
+                assert_eq!(keys.insert(&name), round == 0, "{i} in round {round}");
+            }
+        }
+        keys.clear();
+        assert!(!keys.contains(b"k1") && !keys.contains(b"k99"));
+    }
+}

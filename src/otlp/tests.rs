@@ -1,0 +1,421 @@
+use super::*;
+use crate::batch::Field;
+use crate::config::Window;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value as Any};
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use proptest::prelude::*;
+use prost::Message;
+use serde_json::json;
+
+const RECEIVED: Duration = Duration::from_millis(1_770_379_205_123);
+const KNOWN: Known<'_> = Known { subject: "user-1", received: RECEIVED };
+
+fn mapping(window: Option<Window>) -> Mapping {
+    Mapping { resource: Map::new(), window }
+}
+
+fn encode(body: &str) -> Encoded {
+    super::encode(&mut body.as_bytes().to_vec(), KNOWN, &mapping(None)).unwrap()
+}
+
+fn decode(encoded: &Encoded) -> ExportLogsServiceRequest {
+    ExportLogsServiceRequest::decode(&*encoded.protobuf).unwrap()
+}
+
+/// The one record of a batch, wrapped into an envelope.
+fn record(record: &str) -> LogRecord {
+    records(&format!(r#"{{"logs":[{record}]}}"#)).pop().unwrap()
+}
+
+fn records(body: &str) -> Vec<LogRecord> {
+    decode(&encode(body)).resource_logs.into_iter().flat_map(|r| r.scope_logs).flat_map(|s| s.log_records).collect()
+}
+
+fn attribute(record: &LogRecord, name: &str) -> Option<Any> {
+    let found: Vec<&KeyValue> = record.attributes.iter().filter(|kv| kv.key == name).collect();
+    assert!(found.len() < 2, "{name} stands twice");
+    found.first().and_then(|kv| kv.value.clone()?.value)
+}
+
+fn text(value: &str) -> Option<Any> {
+    Some(Any::StringValue(value.to_owned()))
+}
+
+fn odd(body: &str) -> Vec<(Oddity, u64)> {
+    encode(body).oddities
+}
+
+#[test]
+fn a_record_of_either_generation_is_the_same_record() {
+    let first = record(
+        r#"{"timestamp":"2026-02-06T12:00:02.999Z","level":"error","logger":"Auth","message":"m","attributes":{"attempt":2},"error":"FormatException: bad",
+        "stackTrace":"st","spanId":"a1b2c3d4e5f67890","traceId":"2858B245789667e5f284d6f014f510ec","installId":"i","sessionId":"s","userId":"u"}"#,
+    );
+    let second = record(
+        r#"{"timestamp":"2026-02-06T12:00:02.999Z","level":"error","logger":"Auth","message":"m","attributes":{"attempt":2},"error":"FormatException: bad",
+        "stack_trace":"st","span_id":"a1b2c3d4e5f67890","trace_id":"2858b245789667e5f284d6f014f510ec","install_id":"i","session_id":"s","user_id":"u"}"#,
+    );
+    assert_eq!(first, second);
+    assert_eq!(first.time_unix_nano, 1_770_379_202_999_000_000);
+    assert_eq!(first.observed_time_unix_nano, first.time_unix_nano);
+    assert_eq!((first.severity_number, first.severity_text.as_str()), (17, "ERROR"));
+    assert_eq!(first.body, Some(AnyValue { value: text("m") }));
+    assert_eq!(first.trace_id, [0x28, 0x58, 0xb2, 0x45, 0x78, 0x96, 0x67, 0xe5, 0xf2, 0x84, 0xd6, 0xf0, 0x14, 0xf5, 0x10, 0xec]);
+    assert_eq!(first.span_id, [0xa1, 0xb2, 0xc3, 0xd4, 0xe5, 0xf6, 0x78, 0x90]);
+    for (name, value) in [
+        ("client_timestamp", "2026-02-06T12:00:02.999Z"),
+        ("server_received_at", "2026-02-06T12:00:05.123Z"),
+        ("exception.type", "FormatException"),
+        ("exception.message", "bad"),
+        ("exception.stacktrace", "st"),
+        ("app.installation.id", "i"),
+        ("session.id", "s"),
+        ("user.id", "u"),
+        ("enduser.id", "user-1"),
+    ] {
+        assert_eq!(attribute(&first, name), text(value), "{name}");
+    }
+    assert_eq!(attribute(&first, "attempt"), Some(Any::IntValue(2)));
+    assert_eq!(first.attributes.len(), 10);
+}
+
+#[test]
+fn levels_in_any_case() {
+    for (level, number, severity) in [
+        ("trace", 1, "TRACE"),
+        ("Debug", 5, "DEBUG"),
+        ("INFO", 9, "INFO"),
+        ("warning", 13, "WARN"),
+        ("warn", 13, "WARN"),
+        ("error", 17, "ERROR"),
+        ("fatal", 21, "FATAL"),
+        ("Critical", 21, "FATAL"),
+        ("notice", 0, "notice"),
+        ("", 0, ""),
+    ] {
+        let record = record(&json!({ "level": level }).to_string());
+        assert_eq!((record.severity_number, record.severity_text.as_str()), (number, severity), "{level}");
+    }
+    assert_eq!(record(r#"{"level":3}"#).severity_text, "3");
+    assert_eq!((record("{}").severity_number, record("{}").severity_text.as_str()), (0, ""));
+}
+
+#[test]
+fn scopes_come_in_the_order_of_their_first_record() {
+    let request = decode(&encode(
+        r#"{"logs":[{"logger":"B","message":1},{"logger":"A","message":2},{"message":3},{"logger":"B","message":4},{"logger":null,"message":5},{"logger":7}]}"#,
+    ));
+    let scopes: Vec<(String, usize)> =
+        request.resource_logs[0].scope_logs.iter().map(|s| (s.scope.clone().unwrap_or_default().name, s.log_records.len())).collect();
+    assert_eq!(scopes, [("B".to_owned(), 2), ("A".to_owned(), 1), (String::new(), 2), ("7".to_owned(), 1)]);
+}
+
+#[test]
+fn values_keep_their_types() {
+    let record = record(
+        r#"{"attributes":{"s":"x","e":"","t":true,"f":false,"i":-7,"big":9007199254740993,"huge":123456789012345678901234567890,"d":0.5,"x":1e3,"over":1e999,
+        "n":null,"a":[1,null,"x",[],{}],"o":{"k":{"l":[true]},"n":null}}}"#,
+    );
+    let any = |value| AnyValue { value };
+    let pair = |key: &str, value| KeyValue { key: key.to_owned(), value: Some(any(value)), ..KeyValue::default() };
+    let list = |values| Some(Any::ArrayValue(opentelemetry_proto::tonic::common::v1::ArrayValue { values }));
+    let map = |values| Some(Any::KvlistValue(opentelemetry_proto::tonic::common::v1::KeyValueList { values }));
+    for (name, value) in [
+        ("s", text("x")),
+        ("e", text("")),
+        ("t", Some(Any::BoolValue(true))),
+        ("f", Some(Any::BoolValue(false))),
+        ("i", Some(Any::IntValue(-7))),
+        ("big", Some(Any::IntValue(9_007_199_254_740_993))),
+        ("huge", text("123456789012345678901234567890")),
+        ("d", Some(Any::DoubleValue(0.5))),
+        ("x", Some(Any::DoubleValue(1000.0))),
+        ("over", text("1e999")),
+        ("a", list(vec![any(Some(Any::IntValue(1))), any(None), any(text("x")), any(list(vec![])), any(map(vec![]))])),
+        ("o", map(vec![pair("k", map(vec![pair("l", list(vec![any(Some(Any::BoolValue(true)))]))])), pair("n", None)])),
+    ] {
+        assert_eq!(attribute(&record, name), value, "{name}");
+    }
+    assert!(record.attributes.iter().all(|kv| kv.key != "n"));
+}
+
+#[test]
+fn what_belongs_to_the_filter_can_not_be_taken() {
+    let names = [
+        "server_received_at",
+        "client_timestamp",
+        "timestamp_adjustment",
+        "enduser.id",
+        "user.id",
+        "session.id",
+        "app.installation.id",
+        "exception.type",
+        "exception.message",
+        "exception.stacktrace",
+        "exception.other",
+        "trace_id",
+        "span_id",
+        "attributes",
+        "active_run",
+        "active_run.run_id",
+        "breadcrumbs",
+        "log.record.uid",
+    ];
+    for name in names {
+        // As an attribute before and behind the fields, and, where it isn't one of those, as a field.
+        let attributes = json!({ name: "spoof" }).to_string();
+        let rest = r#""timestamp":"2026-02-06T12:00:00Z","session_id":"s","user_id":"u","install_id":"i","error":"E: m","stack_trace":"st","active_run":{"run_id":"r"},"breadcrumbs":[],"trace_id":"bad","span_id":"bad""#;
+        let mut bodies = vec![format!(r#"{{"attributes":{attributes},{rest}}}"#), format!(r#"{{{rest},"attributes":{attributes}}}"#)];
+        if Field::named(name.as_bytes()).is_none() {
+            bodies.push(format!(r#"{{"{name}":"spoof",{rest}}}"#));
+        }
+        for body in bodies {
+            let record = record(&body);
+            assert_eq!(attribute(&record, &format!("client.{name}")), text("spoof"), "{body}");
+            assert_ne!(attribute(&record, name), text("spoof"), "{body}");
+            assert_eq!(attribute(&record, "session.id"), text("s"));
+            assert_eq!(attribute(&record, "enduser.id"), text("user-1"));
+            assert_eq!(attribute(&record, "active_run.run_id"), text("r"));
+        }
+    }
+}
+
+#[test]
+fn no_name_stands_twice_and_nothing_vanishes() {
+    let record = record(r#"{"battery":1,"attributes":{"battery":2,"client.battery":3,"session.id":4},"client.battery":5}"#);
+    let numbers: Vec<(String, i64)> = record
+        .attributes
+        .iter()
+        .filter_map(|kv| match kv.value.clone()?.value? {
+            Any::IntValue(int) => Some((kv.key.clone(), int)),
+            _ => None,
+        })
+        .collect();
+    let expected = [
+        ("battery", 1),
+        ("client.battery", 2),
+        ("client.client.battery", 3),
+        ("client.session.id", 4),
+        ("client.client.client.battery", 5),
+    ];
+    assert_eq!(numbers, expected.map(|(name, int)| (name.to_owned(), int)));
+}
+
+#[test]
+fn of_duplicate_keys_the_first_counts_and_the_others_are_counted() {
+    let body = r#"{"logs":[{"message":"a","message":"b","attributes":{"k":1,"k":2,"o":{"x":1,"x":2}},"zzz":1}]}"#;
+    let record = records(body).pop().unwrap();
+    assert_eq!(record.body.clone().unwrap().value, text("a"));
+    assert_eq!(attribute(&record, "k"), Some(Any::IntValue(1)));
+    assert_eq!(odd(body), [(Oddity::DuplicateKey, 3)]);
+}
+
+#[test]
+fn both_spellings_of_a_field_are_kept() {
+    let record = record(r#"{"stackTrace":null,"stack_trace":"real","installId":"i","install_id":"j"}"#);
+    assert_eq!(attribute(&record, "exception.stacktrace"), text("real"));
+    assert_eq!(attribute(&record, "app.installation.id"), text("i"));
+    assert_eq!(attribute(&record, "install_id"), text("j"));
+}
+
+#[test]
+fn ids_that_are_none_become_attributes() {
+    for (id, valid) in [
+        ("2858b245789667e5f284d6f014f510ec", true),
+        ("00000000000000000000000000000000", false),
+        ("2858b245789667e5f284d6f014f510e", false),
+        ("2858b245789667e5f284d6f014f510eg", false),
+        ("+858b245789667e5f284d6f014f510ec", false),
+        ("", false),
+    ] {
+        let record = record(&json!({ "trace_id": id }).to_string());
+        assert_eq!(record.trace_id.len(), if valid { 16 } else { 0 }, "{id}");
+        assert_eq!(attribute(&record, "trace_id"), if valid { None } else { text(id) }, "{id}");
+    }
+    assert_eq!(attribute(&record(r#"{"span_id":5}"#), "span_id"), Some(Any::IntValue(5)));
+}
+
+#[test]
+fn a_record_that_is_no_object_is_a_body() {
+    let records = records(r#"{"logs":["text",42,null,[1],true]}"#);
+    let bodies: Vec<Option<Any>> = records.iter().map(|r| r.body.clone().and_then(|b| b.value)).collect();
+    assert_eq!(bodies[0], text("text"));
+    assert_eq!(bodies[1], Some(Any::IntValue(42)));
+    assert_eq!(bodies[2], None);
+    assert!(matches!(&bodies[3], Some(Any::ArrayValue(list)) if list.values.len() == 1));
+    for record in &records {
+        assert_eq!((record.severity_number, record.time_unix_nano), (0, RECEIVED.as_nanos() as u64));
+        assert_eq!(attribute(record, "enduser.id"), text("user-1"));
+        assert_eq!(attribute(record, "timestamp_adjustment"), text("missing"));
+    }
+}
+
+#[test]
+fn fields_of_another_type_are_kept_as_what_they_are() {
+    let record = record(
+        r#"{"timestamp":1770379200000,"level":{"a":1},"logger":["x"],"message":17,"attributes":["a",1],"error":{"code":5},"stack_trace":["f1"],"install_id":3,
+        "session_id":true,"user_id":[1],"active_run":"run","breadcrumbs":{"a":1}}"#,
+    );
+    assert_eq!(attribute(&record, "client_timestamp"), text("1770379200000"));
+    assert_eq!(attribute(&record, "timestamp_adjustment"), text("unparsable"));
+    assert_eq!(record.severity_text, r#"{"a":1}"#);
+    assert_eq!(record.body.clone().unwrap().value, Some(Any::IntValue(17)));
+    assert!(matches!(attribute(&record, "attributes"), Some(Any::ArrayValue(list)) if list.values.len() == 2));
+    assert!(matches!(attribute(&record, "exception.message"), Some(Any::KvlistValue(_))));
+    assert!(matches!(attribute(&record, "exception.stacktrace"), Some(Any::ArrayValue(_))));
+    assert_eq!(attribute(&record, "app.installation.id"), Some(Any::IntValue(3)));
+    assert_eq!(attribute(&record, "session.id"), Some(Any::BoolValue(true)));
+    assert_eq!(attribute(&record, "active_run"), text("run"));
+    assert!(matches!(attribute(&record, "breadcrumbs"), Some(Any::KvlistValue(_))));
+}
+
+#[test]
+fn a_run_is_told_by_its_parts() {
+    let record = record(r#"{"active_run":{"thread_id":"t-19","run_id":null,"later":{"x":1},"thread_id":"again"}}"#);
+    assert_eq!(attribute(&record, "active_run.thread_id"), text("t-19"));
+    assert_eq!(attribute(&record, "active_run.run_id"), None);
+    assert!(matches!(attribute(&record, "active_run.later"), Some(Any::KvlistValue(_))));
+}
+
+#[test]
+fn deep_values_become_their_text_at_the_seventeenth_level() {
+    let nested = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+    let depth_and_text = |value: Option<Any>| {
+        let (mut depth, mut value) = (0, value);
+        loop {
+            match value {
+                Some(Any::ArrayValue(list)) => (depth, value) = (depth + 1, list.values.into_iter().next().and_then(|any| any.value)),
+                other => return (depth, other),
+            }
+        }
+    };
+    let at = |depth| depth_and_text(attribute(&record(&format!(r#"{{"attributes":{{"d":{}}}}}"#, nested(depth))), "d"));
+    assert_eq!(at(16), (16, Some(Any::IntValue(1))));
+    assert_eq!(at(17), (16, text("[1]")));
+    assert_eq!(at(127), (16, text(&nested(111))));
+    assert_eq!(odd(&format!(r#"{{"logs":[{}]}}"#, nested(17))).iter().find(|(o, _)| *o == Oddity::CutDepth), Some(&(Oddity::CutDepth, 1)));
+}
+
+#[test]
+fn attributes_are_bounded_in_number_and_name() {
+    let many: Vec<String> = (0..1_100).map(|i| format!(r#""k{i}":{i}"#)).collect();
+    let record = record(&format!(r#"{{"attributes":{{{}}},"session_id":"s"}}"#, many.join(",")));
+    assert_eq!(record.dropped_attributes_count, 76);
+    assert_eq!(attribute(&record, "k1023"), Some(Any::IntValue(1023)));
+    assert_eq!(attribute(&record, "session.id"), text("s"), "the filter's own always has room");
+
+    let record = self::record(&format!(r#"{{"attributes":{{"{}é":1,"{}":2}}}}"#, "n".repeat(255), "m".repeat(300)));
+    assert_eq!(attribute(&record, &"n".repeat(255)), Some(Any::IntValue(1)), "cut before the character that doesn't fit");
+    assert_eq!(attribute(&record, &"m".repeat(256)), Some(Any::IntValue(2)));
+}
+
+#[test]
+fn names_made_to_collide_cost_no_more_than_their_length() {
+    let many: Vec<String> = (0..1_000).map(|i| format!(r#""{}{i}":{i}"#, "n".repeat(256))).collect();
+    let record = record(&format!(r#"{{"attributes":{{{}}}}}"#, many.join(",")));
+    assert_eq!(record.dropped_attributes_count, 1_000 - 8);
+}
+
+#[test]
+fn a_cut_emoji_costs_its_character_alone() {
+    let body = r#"{"logs":[{"message":"cut \ud83d","attributes":{"\ude00":"\ud83d\ude00"}}]}"#;
+    let record = records(body).pop().unwrap();
+    assert_eq!(record.body.clone().unwrap().value, text("cut \u{fffd}"));
+    assert_eq!(attribute(&record, "\u{fffd}"), text("😀"));
+    assert_eq!(odd(body)[0], (Oddity::RepairedText, 2));
+}
+
+#[test]
+fn the_resource_is_the_clients_with_the_operators_over_it() {
+    let mut mapping = mapping(None);
+    mapping.resource = json!({"deployment.environment.name": "prod", "list": ["a", 1.5], "n": 3}).as_object().unwrap().clone();
+    let resource = |body: &str, mapping: &Mapping| {
+        let encoded = super::encode(&mut body.as_bytes().to_vec(), KNOWN, mapping).unwrap();
+        let attributes = decode(&encoded).resource_logs.pop().unwrap().resource.unwrap().attributes;
+        attributes.into_iter().map(|kv| (kv.key, kv.value.and_then(|v| v.value))).collect::<Vec<_>>()
+    };
+    let both = resource(r#"{"logs":[1],"resource":{"service.name":"app","deployment.environment.name":"dev","x":null,"y":[1]}}"#, &mapping);
+    let find = |name: &str| both.iter().filter(|(key, _)| key == name).map(|(_, value)| value.clone()).collect::<Vec<_>>();
+    assert_eq!(find("service.name"), [text("app")]);
+    assert_eq!(find("deployment.environment.name"), [text("prod")]);
+    assert_eq!(find("client.deployment.environment.name"), [text("dev")]);
+    assert_eq!(find("n"), [Some(Any::IntValue(3))]);
+    assert!(matches!(&find("list")[..], [Some(Any::ArrayValue(list))] if list.values.len() == 2));
+    assert!(find("x").is_empty());
+    for (body, name) in [
+        (r#"{"logs":[1]}"#, "unknown_service"),
+        (r#"{"logs":[1],"resource":null}"#, "unknown_service"),
+        (r#"{"logs":[1],"resource":{"service.name":null}}"#, "unknown_service"),
+        (r#"{"logs":[1],"resource":{"service.name":"late"}}"#, "late"),
+    ] {
+        let plain = resource(body, &self::mapping(None));
+        assert_eq!(
+            plain.iter().filter(|(key, _)| key == "service.name").map(|(_, v)| v.clone()).collect::<Vec<_>>(),
+            [text(name)],
+            "{body}"
+        );
+    }
+    assert!(resource(r#"{"logs":[1],"resource":[1]}"#, &self::mapping(None)).iter().any(|(key, _)| key == "resource"));
+}
+
+#[test]
+fn a_wrong_clock_moves_the_batch_and_leaves_the_evidence() {
+    let window = Window { past: Duration::from_secs(84_600), future: Duration::from_secs(3_000) };
+    let body = r#"{"logs":[{"timestamp":"2026-02-06T15:00:00.000Z"},{"timestamp":"2026-02-06T14:59:50.000Z"},{"timestamp":"1970-01-01T00:00:00Z"},{}]}"#;
+    let encoded = super::encode(&mut body.as_bytes().to_vec(), KNOWN, &mapping(Some(window))).unwrap();
+    let records = decode(&encoded).resource_logs.pop().unwrap().scope_logs.pop().unwrap().log_records;
+    let received = RECEIVED.as_nanos() as u64;
+    let times: Vec<u64> = records.iter().map(|r| r.time_unix_nano).collect();
+    assert_eq!(times, [received, received - 10_000_000_000, received - 84_600_000_000_000, received]);
+    let why: Vec<Option<Any>> = records.iter().map(|r| attribute(r, "timestamp_adjustment")).collect();
+    assert_eq!(why, [text("clock_drift"), text("clock_drift"), text("too_old"), text("missing")]);
+    assert_eq!(records[0].observed_time_unix_nano, 1_770_390_000_000_000_000);
+    assert_eq!(attribute(&records[0], "client_timestamp"), text("2026-02-06T15:00:00.000Z"));
+    assert_eq!(encoded.oddities, [(Oddity::MovedTimestamp, 3)]);
+}
+
+#[test]
+fn an_empty_batch_is_nothing_to_send() {
+    let encoded = encode(r#"{"logs":[]}"#);
+    assert_eq!((encoded.records, encoded.protobuf.len()), (0, 0));
+}
+
+#[test]
+fn the_session_of_a_batch_is_the_first_that_is_named() {
+    assert_eq!(encode(r#"{"logs":[{},{"sessionId":null},{"session_id":"a"},{"sessionId":"b"}]}"#).session, Some(b"a".to_vec()));
+    assert_eq!(encode(r#"{"logs":[{"sessionId":5}]}"#).session, None);
+}
+
+#[test]
+fn encoded_requests_can_be_concatenated() {
+    let (one, two) = (encode(r#"{"logs":[{"message":"a"}]}"#), encode(r#"{"logs":[{"message":"b"}]}"#));
+    let both = [one.protobuf.clone(), two.protobuf.clone()].concat();
+    let decoded = ExportLogsServiceRequest::decode(&*both).unwrap();
+    assert_eq!(decoded.resource_logs, [decode(&one).resource_logs, decode(&two).resource_logs].concat());
+}
+
+proptest! {
+    /// Canonical: prost reads it and writes the same bytes. Deterministic: so does the filter.
+    #[test]
+    fn any_record_is_delivered_in_canonical_bytes(values in proptest::collection::vec(crate::batch::tests::any_json(), 0..5)) {
+        let body = format!(r#"{{"logs":[{}]}}"#, values.join(","));
+        let encoded = encode(&body);
+        prop_assert_eq!(encoded.records, values.len() as u64);
+        prop_assert_eq!(&encoded, &encode(&body));
+        let decoded = decode(&encoded);
+        prop_assert_eq!(decoded.encode_to_vec(), encoded.protobuf);
+    }
+
+    #[test]
+    fn any_field_of_any_type_is_delivered(name in "timestamp|level|logger|message|attributes|error|stackTrace|trace_id|spanId|install_id|sessionId|user_id|active_run|breadcrumbs|other", value in crate::batch::tests::any_json()) {
+        let encoded = encode(&format!(r#"{{"logs":[{{"{name}":{value}}}],"resource":{value}}}"#));
+        prop_assert_eq!(encoded.records, 1);
+        prop_assert_eq!(decode(&encoded).encode_to_vec(), encoded.protobuf);
+    }
+
+    #[test]
+    fn no_bytes_trap(mut body in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let _ = super::encode(&mut body, KNOWN, &mapping(None));
+    }
+}

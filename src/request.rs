@@ -1,0 +1,142 @@
+//! Request headers → what the later stages need of them, and nothing else.
+//!
+//! Header values are bytes: Envoy lets any byte from 0x80 pass, so nothing here assumes UTF-8.
+//! Touches bytes alone. The order of the checks is the order of the answers: path, method, token,
+//! then the body's encoding and length.
+
+use crate::config::Config;
+use crate::rejection::Rejection;
+
+/// The request headers that the filter looks at, as the host has them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Headers<'a> {
+    /// `:method`.
+    pub method: Option<&'a [u8]>,
+    /// `:path`, with its query.
+    pub path: Option<&'a [u8]>,
+    /// `authorization`; Envoy joins several with a comma.
+    pub authorization: Option<&'a [u8]>,
+    /// `content-length`.
+    pub content_length: Option<&'a [u8]>,
+    /// `content-encoding`.
+    pub content_encoding: Option<&'a [u8]>,
+}
+
+/// Whether the path, its query aside, is the ingest path.
+pub fn is_ingest(path: Option<&[u8]>, config: &Config) -> bool {
+    let path = path.unwrap_or_default();
+    path.split(|&b| b == b'?').next() == Some(config.path.as_bytes())
+}
+
+/// The token of a request on the ingest path: what stands behind `Bearer`, unverified.
+///
+/// # Errors
+/// A method other than POST, or no single bearer token.
+pub fn token<'a>(headers: &Headers<'a>) -> Result<&'a [u8], Rejection> {
+    if headers.method != Some(b"POST") {
+        return Err(Rejection::MethodNotAllowed);
+    }
+    bearer(headers.authorization)
+}
+
+/// What the headers say of the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Announced {
+    /// Nothing against it: a length within the limit, or none.
+    Acceptable,
+    /// A length over the limit, in bytes.
+    TooLarge(u64),
+}
+
+/// Whether the announced body can be taken. Asked after the token: a refusal here makes the client
+/// throw its records away, and only a client that is known may be told to.
+///
+/// # Errors
+/// A Content-Encoding that isn't undone here.
+pub fn announced(headers: &Headers<'_>, config: &Config) -> Result<Announced, Rejection> {
+    let encoding = headers.content_encoding.unwrap_or_default().trim_ascii();
+    if !encoding.is_empty() && !encoding.eq_ignore_ascii_case(b"identity") {
+        return Err(Rejection::EncodingUnsupported);
+    }
+    match content_length(headers) {
+        Some(length) if length > config.max_body_bytes as u64 => Ok(Announced::TooLarge(length)),
+        _ => Ok(Announced::Acceptable),
+    }
+}
+
+/// The announced length of the body in bytes; `None` where there is none that can be read.
+fn content_length(headers: &Headers<'_>) -> Option<u64> {
+    let digits = headers.content_length?.trim_ascii();
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    // A length that doesn't fit is still a length: the largest.
+    Some(std::str::from_utf8(digits).ok()?.parse().unwrap_or(u64::MAX))
+}
+
+/// RFC 6750: the scheme in any case, one space or more, one token.
+fn bearer(authorization: Option<&[u8]>) -> Result<&[u8], Rejection> {
+    let value = authorization.unwrap_or_default().trim_ascii();
+    if value.is_empty() {
+        return Err(Rejection::TokenMissing);
+    }
+    let (scheme, rest) = value.split_at_checked(6).ok_or(Rejection::TokenMalformed)?;
+    if !scheme.eq_ignore_ascii_case(b"bearer") || rest.first() != Some(&b' ') {
+        return Err(Rejection::TokenMalformed);
+    }
+    let token = rest.trim_ascii();
+    // Two headers arrive as one value, joined by a comma; which one to believe is not ours to say.
+    let whole = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if token.is_empty() || !token.iter().all(whole) {
+        return Err(Rejection::TokenMalformed);
+    }
+    Ok(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(value: &[u8]) -> Result<&[u8], Rejection> {
+        bearer(Some(value))
+    }
+
+    #[test]
+    fn bearer_in_any_case_with_any_number_of_spaces() {
+        for value in ["Bearer a.b.c", "bearer a.b.c", "BEARER   a.b.c", " Bearer a.b.c "] {
+            assert_eq!(token(value.as_bytes()), Ok(&b"a.b.c"[..]), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_no_bearer_token() {
+        let bad: [&[u8]; 9] = [
+            b"Basic YTpi",
+            b"Bearer",
+            b"Bearer\ta.b.c",
+            b"Bearera.b.c",
+            b"a.b.c",
+            b"Bearer a.b.c,Bearer d.e.f",
+            b"Bearer a.b.c d",
+            b"Bearer a.b.\xff",
+            b"Bearer a.b.c=",
+        ];
+        for value in bad {
+            assert_eq!(token(value), Err(Rejection::TokenMalformed), "{value:?}");
+        }
+        assert_eq!(bearer(None), Err(Rejection::TokenMissing));
+        assert_eq!(token(b""), Err(Rejection::TokenMissing));
+        assert_eq!(token(b"  "), Err(Rejection::TokenMissing));
+    }
+
+    #[test]
+    fn content_length_is_digits_and_may_be_too_large_for_a_number() {
+        let length = |value: &'static [u8]| content_length(&Headers { content_length: Some(value), ..Headers::default() });
+        assert_eq!(length(b"0"), Some(0));
+        assert_eq!(length(b" 12 "), Some(12));
+        assert_eq!(length(b"99999999999999999999999"), Some(u64::MAX));
+        for bad in [&b""[..], b"-1", b"+1", b"1e3", b"\xff"] {
+            assert_eq!(content_length(&Headers { content_length: Some(bad), ..Headers::default() }), None);
+        }
+    }
+}

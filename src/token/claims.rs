@@ -1,0 +1,77 @@
+//! Verified claims: who the user is, and until when.
+
+use crate::config::{Auth, Provider};
+use crate::rejection::Rejection;
+use serde_json::{Map, Value};
+use std::time::Duration;
+
+/// What is known about the sender. The signature vouches for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claims {
+    /// `iss`, empty where the token has none.
+    pub issuer: String,
+    /// The provider's subject claim; never empty.
+    pub subject: String,
+    /// The provider's session claim, if the token has it.
+    pub session: Option<String>,
+    /// When the token ends, as time since the Unix epoch; `None` where it has no `exp`.
+    pub expires: Option<Duration>,
+}
+
+/// Judges the claims of a token whose signature has been verified with a key of `provider`.
+///
+/// # Errors
+/// The first claim that doesn't hold.
+pub(super) fn judge(payload: &Map<String, Value>, provider: &Provider, auth: &Auth, now: Duration) -> Result<Claims, Rejection> {
+    let expires = date(payload, "exp")?;
+    match expires {
+        None if auth.require_expiration => return Err(Rejection::TokenWithoutExpiration),
+        Some(exp) if now >= exp.saturating_add(auth.clock_skew) => {
+            return Err(Rejection::TokenExpired);
+        }
+        _ => {}
+    }
+    for claim in ["nbf", "iat"] {
+        if date(payload, claim)?.is_some_and(|begin| begin > now.saturating_add(auth.clock_skew)) {
+            return Err(Rejection::TokenNotYetValid);
+        }
+    }
+    if !audience(payload.get("aud"), &provider.audiences) {
+        return Err(Rejection::TokenAudience);
+    }
+    let subject = text(payload, &provider.subject_claim).ok_or(Rejection::TokenSubject)?;
+    Ok(Claims { issuer: text(payload, "iss").unwrap_or_default(), subject, session: text(payload, &provider.session_claim), expires })
+}
+
+/// A NumericDate (RFC 7519): seconds, perhaps with a fraction. One beyond what a [`Duration`]
+/// holds is the far future, one before 1970 is 1970; anything but a number is no date.
+fn date(payload: &Map<String, Value>, claim: &str) -> Result<Option<Duration>, Rejection> {
+    match payload.get(claim) {
+        None => Ok(None),
+        Some(Value::Number(number)) => {
+            let seconds = number.as_f64().unwrap_or(f64::MAX).max(0.0);
+            let whole = number.as_u64().map(Duration::from_secs);
+            Ok(Some(whole.unwrap_or_else(|| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))))
+        }
+        Some(_) => Err(Rejection::TokenMalformed),
+    }
+}
+
+fn audience(aud: Option<&Value>, accepted: &[String]) -> bool {
+    let accepts = |value: &Value| value.as_str().is_some_and(|aud| accepted.iter().any(|a| a == aud));
+    match aud {
+        _ if accepted.is_empty() => true,
+        Some(Value::Array(all)) => all.iter().any(accepts),
+        Some(one) => accepts(one),
+        None => false,
+    }
+}
+
+/// A string that isn't empty, or a whole number as its digits.
+fn text(payload: &Map<String, Value>, claim: &str) -> Option<String> {
+    match payload.get(claim)? {
+        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        Value::Number(number) if number.is_u64() || number.is_i64() => Some(number.to_string()),
+        _ => None,
+    }
+}
