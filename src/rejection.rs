@@ -45,6 +45,8 @@ rejections! {
     TokenAlgorithm => "token_algorithm",
     /// No configured provider is responsible for the token's `iss`.
     TokenIssuer => "token_issuer",
+    /// The token's `kid` names no key of the provider.
+    TokenKey => "token_key",
     /// The signature doesn't verify with any key of the provider.
     TokenSignature => "token_signature",
     /// The token has no `exp`, and one is required.

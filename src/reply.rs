@@ -33,6 +33,7 @@ fn problem(rejection: Rejection) -> (u32, &'static str) {
         | Rejection::TokenTooLong
         | Rejection::TokenAlgorithm
         | Rejection::TokenIssuer
+        | Rejection::TokenKey
         | Rejection::TokenSignature
         | Rejection::TokenWithoutExpiration
         | Rejection::TokenExpired
@@ -69,7 +70,12 @@ pub fn refuse(refusal: Refusal) -> Reply {
     if let Some(wait) = refusal.retry_after {
         headers.push(("retry-after", whole_seconds(wait).to_string()));
     }
-    Reply { status, headers, body: format!("{{\"title\":\"{title}\",\"status\":{status}}}"), details: refusal.rejection.name() }
+    Reply {
+        status,
+        headers,
+        body: format!("{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{status}}}"),
+        details: refusal.rejection.name(),
+    }
 }
 
 /// Rounded up, so that a client that waits so long finds something; at least 1.
@@ -114,7 +120,7 @@ mod tests {
     #[test]
     fn refusals_of_a_token_can_not_be_told_apart() {
         let replies: Vec<Reply> = Rejection::ALL.iter().filter(|r| r.name().starts_with("token_")).map(|&r| refuse(r.into())).collect();
-        assert_eq!(replies.len(), 11);
+        assert_eq!(replies.len(), 12);
         for reply in &replies {
             assert_eq!((reply.status, &reply.headers, &reply.body), (401, &replies[0].headers, &replies[0].body));
             assert_eq!(header(reply, "www-authenticate"), Some("Bearer error=\"invalid_token\""));

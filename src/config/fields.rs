@@ -178,6 +178,20 @@ impl<'a> Object<'a> {
         found
     }
 
+    /// An object, or a string that holds one as JSON.
+    pub fn json(&mut self, name: &'static str, faults: &mut Faults) -> Option<Value> {
+        let value = self.take(name)?;
+        let object = match value {
+            Value::Object(_) => Some(value.clone()),
+            Value::String(text) => serde_json::from_str(text).ok().filter(Value::is_object),
+            _ => None,
+        };
+        if object.is_none() {
+            faults.add(&self.at(name), "must be an object, or a string that holds one as JSON");
+        }
+        object
+    }
+
     pub fn algorithms(&mut self, faults: &mut Faults) -> Vec<Algorithm> {
         let path = self.at("algorithms");
         let Some(names) = self.texts("algorithms", faults) else {

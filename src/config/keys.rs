@@ -4,6 +4,7 @@
 //! never a secret for HMAC, because no such [`Key`] can be made.
 
 use super::fields::{Faults, Object};
+use super::jwks::{self, Set};
 use super::{Environment, Secret};
 use jwt_simple::prelude::*;
 use serde::de::DeserializeOwned;
@@ -26,7 +27,7 @@ macro_rules! algorithms {
                 match self { $(Algorithm::$variant => $name,)+ }
             }
 
-            fn family(self) -> Family {
+            pub(super) fn family(self) -> Family {
                 match self { $(Algorithm::$variant => Family::$family,)+ }
             }
         }
@@ -39,7 +40,7 @@ macro_rules! algorithms {
         impl Key {
             /// The one algorithm that this key verifies.
             pub fn algorithm(&self) -> Algorithm {
-                match &self.0 { $(Material::$variant(_) => Algorithm::$variant,)+ }
+                match &self.material { $(Material::$variant(_) => Algorithm::$variant,)+ }
             }
 
             /// Verifies header, algorithm and signature of a compact JWS, and reads its claims,
@@ -48,9 +49,15 @@ macro_rules! algorithms {
             /// # Errors
             /// Any; which one is for nobody but a debugger.
             pub fn verify<C: DeserializeOwned>(&self, token: &str, options: VerificationOptions) -> Result<JWTClaims<C>, jwt_simple::Error> {
-                match &self.0 { $(Material::$variant(key) => key.verify_token(token, Some(options)),)+ }
+                match &self.material { $(Material::$variant(key) => key.verify_token(token, Some(options)),)+ }
             }
         }
+
+        $(impl From<$key> for Key {
+            fn from(key: $key) -> Key {
+                Key { kid: None, material: Material::$variant(key) }
+            }
+        })+
     };
 }
 
@@ -71,7 +78,7 @@ algorithms! {
 
 /// What kind of key an algorithm needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Family {
+pub(super) enum Family {
     Hmac,
     Rsa,
     P256,
@@ -81,7 +88,21 @@ enum Family {
 
 /// Key material bound to one algorithm. Its `Debug` shows the algorithm alone.
 #[derive(Clone)]
-pub struct Key(Material);
+pub struct Key {
+    kid: Option<String>,
+    material: Material,
+}
+
+impl Key {
+    /// The id under which the key's set knows it, if it does.
+    pub fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+
+    pub(super) fn with_kid(self, kid: Option<String>) -> Key {
+        Key { kid, ..self }
+    }
+}
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -122,8 +143,9 @@ pub(super) fn read(node: &mut Object<'_>, algorithms: &[Algorithm], environment:
             let path = node.at("hmac_secret_env");
             secret.map(|secret| each(algorithms, &path, faults, |algorithm| from_secret(algorithm, &secret))).unwrap_or_default()
         }
+        ["local_jwks"] => local(node, algorithms, faults),
         [source] => {
-            faults.add(&node.at(source), "is not available in this version; use public_key_pem or hmac_secret_env");
+            faults.add(&node.at(source), "is not available in this version; use local_jwks, public_key_pem or hmac_secret_env");
             Vec::new()
         }
         [] => {
@@ -140,6 +162,20 @@ pub(super) fn read(node: &mut Object<'_>, algorithms: &[Algorithm], environment:
     }
 }
 
+/// The keys of a set that stands in the configuration: there, every fault of it counts.
+fn local(node: &mut Object<'_>, algorithms: &[Algorithm], faults: &mut Faults) -> Vec<Key> {
+    let path = node.at("local_jwks");
+    let Some(set) = node.json("local_jwks", faults) else { return Vec::new() };
+    let Set { keys, faults: found } = jwks::parse(&set, algorithms);
+    for (at, what) in &found {
+        faults.add(&format!("{path}.{at}"), what);
+    }
+    if keys.is_empty() && found.is_empty() && !algorithms.is_empty() {
+        faults.add(&path, "has no key for any of the algorithms");
+    }
+    keys
+}
+
 /// One key for each algorithm; what can't be had is a fault at `path`.
 fn each(algorithms: &[Algorithm], path: &str, faults: &mut Faults, key: impl Fn(Algorithm) -> Result<Key, String>) -> Vec<Key> {
     let mut keys = Vec::new();
@@ -153,48 +189,57 @@ fn each(algorithms: &[Algorithm], path: &str, faults: &mut Faults, key: impl Fn(
 }
 
 fn from_secret(algorithm: Algorithm, secret: &Secret) -> Result<Key, String> {
-    let bytes = secret.reveal().as_bytes();
-    let shortest = algorithm.shortest_secret();
-    let material = match algorithm {
-        _ if algorithm.family() != Family::Hmac => {
-            return Err(format!("a secret can't verify {}: use public_key_pem", algorithm.name()));
-        }
-        _ if bytes.len() < shortest => {
-            return Err(format!("the secret is too short for {}: at least {shortest} bytes", algorithm.name()));
-        }
-        Algorithm::Hs384 => Material::Hs384(HS384Key::from_bytes(bytes)),
-        Algorithm::Hs512 => Material::Hs512(HS512Key::from_bytes(bytes)),
-        _ => Material::Hs256(HS256Key::from_bytes(bytes)),
-    };
-    Ok(Key(material))
+    if algorithm.family() != Family::Hmac {
+        return Err(format!("a secret can't verify {}: use public_key_pem or local_jwks", algorithm.name()));
+    }
+    let short = || format!("the secret is too short for {}: at least {} bytes", algorithm.name(), algorithm.shortest_secret());
+    hmac(algorithm, secret.reveal().as_bytes()).ok_or_else(short)
+}
+
+/// A key for HMAC; `None` if the secret is too short, or the algorithm another.
+pub(super) fn hmac(algorithm: Algorithm, secret: &[u8]) -> Option<Key> {
+    if secret.len() < algorithm.shortest_secret() {
+        return None;
+    }
+    match algorithm {
+        Algorithm::Hs256 => Some(HS256Key::from_bytes(secret).into()),
+        Algorithm::Hs384 => Some(HS384Key::from_bytes(secret).into()),
+        Algorithm::Hs512 => Some(HS512Key::from_bytes(secret).into()),
+        _ => None,
+    }
 }
 
 fn from_pem(algorithm: Algorithm, pem: &str) -> Result<Key, String> {
-    let unreadable = |_| format!("is no public key for {} in PEM (SPKI, \"BEGIN PUBLIC KEY\")", algorithm.name());
     if pem.contains("PRIVATE KEY") {
         return Err("holds a private key: the gateway needs the public one alone".to_owned());
     }
-    if algorithm.family() == Family::Rsa {
-        let rsa = RSAPublicKey::from_pem(pem).map_err(unreadable)?;
-        if bits(&rsa.to_components().n) < 2048 {
-            return Err("an RSA key must have at least 2048 bits".to_owned());
-        }
+    if algorithm.family() == Family::Hmac {
+        return Err(format!("a public key can't verify {}: use hmac_secret_env", algorithm.name()));
     }
-    let material = match algorithm {
-        Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => {
-            return Err(format!("a public key can't verify {}: use hmac_secret_env", algorithm.name()));
-        }
-        Algorithm::Rs256 => Material::Rs256(RS256PublicKey::from_pem(pem).map_err(unreadable)?),
-        Algorithm::Rs384 => Material::Rs384(RS384PublicKey::from_pem(pem).map_err(unreadable)?),
-        Algorithm::Rs512 => Material::Rs512(RS512PublicKey::from_pem(pem).map_err(unreadable)?),
-        Algorithm::Ps256 => Material::Ps256(PS256PublicKey::from_pem(pem).map_err(unreadable)?),
-        Algorithm::Ps384 => Material::Ps384(PS384PublicKey::from_pem(pem).map_err(unreadable)?),
-        Algorithm::Ps512 => Material::Ps512(PS512PublicKey::from_pem(pem).map_err(unreadable)?),
-        Algorithm::Es256 => Material::Es256(ES256PublicKey::from_pem(pem).map_err(unreadable)?),
-        Algorithm::Es384 => Material::Es384(ES384PublicKey::from_pem(pem).map_err(unreadable)?),
-        Algorithm::EdDsa => Material::EdDsa(Ed25519PublicKey::from_pem(pem).map_err(unreadable)?),
+    if algorithm.family() == Family::Rsa
+        && let Ok(rsa) = RSAPublicKey::from_pem(pem)
+        && !rsa_is_long_enough(&rsa.to_components().n)
+    {
+        return Err("an RSA key must have at least 2048 bits".to_owned());
+    }
+    let key = match algorithm {
+        Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => None,
+        Algorithm::Rs256 => RS256PublicKey::from_pem(pem).ok().map(Key::from),
+        Algorithm::Rs384 => RS384PublicKey::from_pem(pem).ok().map(Key::from),
+        Algorithm::Rs512 => RS512PublicKey::from_pem(pem).ok().map(Key::from),
+        Algorithm::Ps256 => PS256PublicKey::from_pem(pem).ok().map(Key::from),
+        Algorithm::Ps384 => PS384PublicKey::from_pem(pem).ok().map(Key::from),
+        Algorithm::Ps512 => PS512PublicKey::from_pem(pem).ok().map(Key::from),
+        Algorithm::Es256 => ES256PublicKey::from_pem(pem).ok().map(Key::from),
+        Algorithm::Es384 => ES384PublicKey::from_pem(pem).ok().map(Key::from),
+        Algorithm::EdDsa => Ed25519PublicKey::from_pem(pem).ok().map(Key::from),
     };
-    Ok(Key(material))
+    key.ok_or_else(|| format!("is no public key for {} in PEM (SPKI, \"BEGIN PUBLIC KEY\")", algorithm.name()))
+}
+
+/// Whether a modulus, big-endian, has at least 2048 bits.
+pub(super) fn rsa_is_long_enough(modulus: &[u8]) -> bool {
+    bits(modulus) >= 2048
 }
 
 /// The length of a big-endian number in bits.

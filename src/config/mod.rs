@@ -5,6 +5,7 @@
 //! request can't find a fault that the start-up didn't. A leaf: bytes and the environment in.
 
 mod fields;
+pub mod jwks;
 pub mod keys;
 mod secret;
 mod structpb;
@@ -56,7 +57,7 @@ pub struct Provider {
     pub issuer: Option<String>,
     /// Any one must stand in `aud`; empty: `aud` isn't looked at.
     pub audiences: Vec<String>,
-    /// One key for each accepted algorithm.
+    /// Its keys, each bound to one accepted algorithm.
     pub keys: Vec<Key>,
     /// The claim that says who the user is.
     pub subject_claim: String,

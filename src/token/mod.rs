@@ -5,11 +5,12 @@
 
 mod claims;
 
-use crate::config::{Auth, Provider};
+use crate::config::{Auth, Key, Provider};
 use crate::rejection::Rejection;
 pub use claims::Claims;
 use jwt_simple::prelude::{Duration as JwtDuration, UnixTimeStamp, VerificationOptions};
-use jwt_simple::token::Token;
+use jwt_simple::reexports::ct_codecs::{Base64UrlSafeNoPadding, Decoder};
+use jwt_simple::token::{Token, TokenMetadata};
 use serde_json::{Map, Value};
 use std::time::Duration;
 
@@ -25,10 +26,10 @@ pub const LONGEST: usize = 8 * 1024;
 pub fn verify(token: &[u8], auth: &Auth, now: Duration) -> Result<Claims, Rejection> {
     let token = shape(token)?;
     let payload = payload(token)?;
-    let algorithm = Token::decode_metadata(token).map_err(|_| Rejection::TokenMalformed)?;
+    let header = header(token)?;
     let mut refusal = Rejection::TokenIssuer;
     for provider in responsible(&auth.providers, payload.get("iss").and_then(Value::as_str)) {
-        match signature(token, algorithm.algorithm(), provider) {
+        match signature(token, &header, provider) {
             Ok(()) => return claims::judge(&payload, provider, auth, now),
             // What stopped the last provider is the most telling: the key was there, or it wasn't.
             Err(rejection) => refusal = rejection,
@@ -49,10 +50,24 @@ fn shape(token: &[u8]) -> Result<&str, Rejection> {
     Ok(token)
 }
 
+/// The header. `jku`, `x5u`, `jwk` and `x5c` in it are never followed.
+fn header(token: &str) -> Result<TokenMetadata, Rejection> {
+    let part = token.split('.').next().unwrap_or_default();
+    // A header that changes what the signature means is refused, whatever it says: `crit` (RFC 7515)
+    // names extensions that must be understood, `b64` (RFC 7797) is one, and none is here.
+    if object(part)?.keys().any(|name| name == "crit" || name == "b64") {
+        return Err(Rejection::TokenMalformed);
+    }
+    Token::decode_metadata(token).map_err(|_| Rejection::TokenMalformed)
+}
+
 /// The claims, unverified: until the signature is, only `iss` is looked at, to choose the provider.
 fn payload(token: &str) -> Result<Map<String, Value>, Rejection> {
-    use jwt_simple::reexports::ct_codecs::{Base64UrlSafeNoPadding, Decoder};
-    let part = token.split('.').nth(1).unwrap_or_default();
+    object(token.split('.').nth(1).unwrap_or_default())
+}
+
+/// A part of the token that holds a JSON object.
+fn object(part: &str) -> Result<Map<String, Value>, Rejection> {
     let bytes = Base64UrlSafeNoPadding::decode_to_vec(part, None).map_err(|_| Rejection::TokenMalformed)?;
     serde_json::from_slice(&bytes).map_err(|_| Rejection::TokenMalformed)
 }
@@ -64,9 +79,17 @@ fn responsible<'a>(providers: &'a [Provider], issuer: Option<&str>) -> impl Iter
     providers.iter().filter(move |provider| provider.issuer == issuer)
 }
 
-fn signature(token: &str, algorithm: &str, provider: &Provider) -> Result<(), Rejection> {
-    let mut keys = provider.keys.iter().filter(|key| key.algorithm().name() == algorithm).peekable();
+/// How many keys are tried for one token, so that a token without `kid` can't buy a hundred
+/// signatures' worth of time.
+const TRIED: usize = 8;
+
+fn signature(token: &str, header: &TokenMetadata, provider: &Provider) -> Result<(), Rejection> {
+    let mut keys = provider.keys.iter().filter(|key| key.algorithm().name() == header.algorithm()).peekable();
     keys.peek().ok_or(Rejection::TokenAlgorithm)?;
+    // A key without an id may be the one that is meant, as may any where the token names none.
+    let named = |key: &&Key| header.key_id().is_none_or(|kid| key.kid().is_none_or(|own| own == kid));
+    let mut keys = keys.filter(named).take(TRIED).peekable();
+    keys.peek().ok_or(Rejection::TokenKey)?;
     let verified = keys.any(|key| key.verify::<Map<String, Value>>(token, signature_alone()).is_ok());
     if verified { Ok(()) } else { Err(Rejection::TokenSignature) }
 }

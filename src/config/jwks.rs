@@ -1,0 +1,292 @@
+//! A JSON Web Key Set (RFC 7517, 7518, 8037) → keys, each bound to the algorithms it is for.
+//!
+//! jwt-simple reads single keys and leaves the set to its caller. A key that is for something else
+//! (`use`, `key_ops`, `alg`, `kty`, `crv`) verifies nothing. What is wrong with one key is a fault
+//! of that key alone, so that a set from elsewhere can be used as far as it is good.
+
+use super::keys::{Algorithm, Family, Key, hmac, rsa_is_long_enough};
+use jwt_simple::prelude::*;
+use jwt_simple::reexports::ct_codecs::{Base64UrlSafeNoPadding, Decoder};
+use serde_json::{Map, Value};
+
+/// What a key set holds for a provider.
+#[derive(Debug, Default)]
+pub struct Set {
+    /// The usable keys, in the order of the set.
+    pub keys: Vec<Key>,
+    /// What is wrong: where, as `keys[1].n`, and what.
+    pub faults: Vec<(String, String)>,
+}
+
+/// More keys than any provider publishes; each is one more to try for a token without `kid`.
+const MOST: usize = 100;
+
+/// Reads a key set for a provider that accepts `algorithms`.
+///
+/// A key for another algorithm, or for encryption, is passed over and no fault.
+pub fn parse(set: &Value, algorithms: &[Algorithm]) -> Set {
+    let mut parsed = Set::default();
+    let Some(keys) = set.get("keys").and_then(Value::as_array) else {
+        parsed.fault("keys", "is required: a list of JSON Web Keys");
+        return parsed;
+    };
+    if keys.len() > MOST {
+        parsed.fault("keys", &format!("has more than {MOST} keys"));
+        return parsed;
+    }
+    let mut kids: Vec<&str> = Vec::new();
+    for (i, jwk) in keys.iter().enumerate() {
+        let path = format!("keys[{i}]");
+        let Some(jwk) = jwk.as_object() else {
+            parsed.fault(&path, "must be an object");
+            continue;
+        };
+        if let Some(kid) = jwk.get("kid").and_then(Value::as_str) {
+            if kids.contains(&kid) {
+                parsed.fault(&format!("{path}.kid"), "stands twice in the set");
+                continue;
+            }
+            kids.push(kid);
+        }
+        match read(jwk, algorithms) {
+            Ok(keys) => parsed.keys.extend(keys),
+            Err((field, what)) => parsed.fault(&format!("{path}.{field}"), what),
+        }
+    }
+    parsed
+}
+
+impl Set {
+    fn fault(&mut self, path: &str, what: &str) {
+        self.faults.push((path.to_owned(), what.to_owned()));
+    }
+}
+
+/// The field that is wrong, and what about it.
+type Fault = (&'static str, &'static str);
+
+/// One key for each accepted algorithm that the JWK is for.
+fn read(jwk: &Map<String, Value>, algorithms: &[Algorithm]) -> Result<Vec<Key>, Fault> {
+    let family = family(jwk)?;
+    if !verifies(jwk)? {
+        return Ok(Vec::new());
+    }
+    let named = match jwk.get("alg") {
+        None => None,
+        Some(Value::String(alg)) => Some(alg.as_str()),
+        Some(_) => return Err(("alg", "must be a string")),
+    };
+    let kid = match jwk.get("kid") {
+        None => None,
+        Some(Value::String(kid)) => Some(kid.clone()),
+        Some(_) => return Err(("kid", "must be a string")),
+    };
+    let accepted = algorithms.iter().copied();
+    let fits = accepted.filter(|algorithm| Some(algorithm.family()) == family && named.is_none_or(|named| named == algorithm.name()));
+    fits.map(|algorithm| Ok(key(jwk, algorithm)?.with_kid(kid.clone()))).collect()
+}
+
+/// What the key can be used with; `None`: nothing known here.
+fn family(jwk: &Map<String, Value>) -> Result<Option<Family>, Fault> {
+    let kty = jwk.get("kty").and_then(Value::as_str).ok_or(("kty", "is required: a string"))?;
+    let crv = jwk.get("crv").and_then(Value::as_str);
+    Ok(match (kty, crv) {
+        ("RSA", _) => Some(Family::Rsa),
+        ("oct", _) => Some(Family::Hmac),
+        ("EC", Some("P-256")) => Some(Family::P256),
+        ("EC", Some("P-384")) => Some(Family::P384),
+        ("OKP", Some("Ed25519")) => Some(Family::Ed25519),
+        ("EC" | "OKP", None) => return Err(("crv", "is required: a string")),
+        _ => None,
+    })
+}
+
+/// Whether the key is meant for verifying signatures.
+fn verifies(jwk: &Map<String, Value>) -> Result<bool, Fault> {
+    let used = match jwk.get("use") {
+        None => true,
+        Some(Value::String(usage)) => usage == "sig",
+        Some(_) => return Err(("use", "must be a string")),
+    };
+    let operates = match jwk.get("key_ops") {
+        None => true,
+        Some(Value::Array(operations)) => operations.iter().any(|operation| operation == "verify"),
+        Some(_) => return Err(("key_ops", "must be a list")),
+    };
+    Ok(used && operates)
+}
+
+fn key(jwk: &Map<String, Value>, algorithm: Algorithm) -> Result<Key, Fault> {
+    match algorithm.family() {
+        Family::Hmac => {
+            let secret = bytes(jwk, "k")?;
+            hmac(algorithm, &secret).ok_or(("k", "is shorter than the algorithm's hash"))
+        }
+        Family::Rsa => {
+            let (n, e) = (bytes(jwk, "n")?, bytes(jwk, "e")?);
+            if !rsa_is_long_enough(&n) {
+                return Err(("n", "an RSA key must have at least 2048 bits"));
+            }
+            rsa(algorithm, &n, &e).ok_or(("n", "is no RSA key that can be used"))
+        }
+        Family::P256 => {
+            let point = point::<32>(jwk)?;
+            ES256PublicKey::from_bytes(&point).map(Key::from).map_err(|_| ("x", "is no point on P-256"))
+        }
+        Family::P384 => {
+            let point = point::<48>(jwk)?;
+            ES384PublicKey::from_bytes(&point).map(Key::from).map_err(|_| ("x", "is no point on P-384"))
+        }
+        Family::Ed25519 => Ed25519PublicKey::from_bytes(&bytes(jwk, "x")?).map(Key::from).map_err(|_| ("x", "is no Ed25519 key")),
+    }
+}
+
+fn rsa(algorithm: Algorithm, n: &[u8], e: &[u8]) -> Option<Key> {
+    match algorithm {
+        Algorithm::Rs256 => RS256PublicKey::from_components(n, e).ok().map(Key::from),
+        Algorithm::Rs384 => RS384PublicKey::from_components(n, e).ok().map(Key::from),
+        Algorithm::Rs512 => RS512PublicKey::from_components(n, e).ok().map(Key::from),
+        Algorithm::Ps256 => PS256PublicKey::from_components(n, e).ok().map(Key::from),
+        Algorithm::Ps384 => PS384PublicKey::from_components(n, e).ok().map(Key::from),
+        Algorithm::Ps512 => PS512PublicKey::from_components(n, e).ok().map(Key::from),
+        _ => None,
+    }
+}
+
+/// An uncompressed point: 4, then both coordinates in full length.
+fn point<const N: usize>(jwk: &Map<String, Value>) -> Result<Vec<u8>, Fault> {
+    let mut point = vec![4];
+    for coordinate in ["x", "y"] {
+        let bytes = bytes(jwk, coordinate)?;
+        if bytes.len() != N {
+            return Err((coordinate, "has not the length of a coordinate of its curve"));
+        }
+        point.extend(bytes);
+    }
+    Ok(point)
+}
+
+fn bytes(jwk: &Map<String, Value>, field: &'static str) -> Result<Vec<u8>, Fault> {
+    let text = jwk.get(field).and_then(Value::as_str).ok_or((field, "is required: a string"))?;
+    Base64UrlSafeNoPadding::decode_to_vec(text, None).map_err(|_| (field, "is not base64url without padding"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use std::sync::LazyLock;
+
+    /// Public halves of keys made for these tests; RSA takes its time.
+    static KEYS: LazyLock<Value> = LazyLock::new(|| {
+        let encode = |bytes: &[u8]| Base64UrlSafeNoPadding::encode_to_string(bytes).unwrap();
+        let rsa = RS256KeyPair::generate(2048).unwrap().public_key().to_components();
+        let point = |bytes: Vec<u8>| (encode(&bytes[1..bytes.len() / 2 + 1]), encode(&bytes[bytes.len() / 2 + 1..]));
+        let uncompressed = |sec1: &[u8]| p256(sec1);
+        let (x, y) = point(uncompressed(&ES256KeyPair::generate().public_key().to_der().unwrap()));
+        json!({
+            "rsa": {"kty": "RSA", "n": encode(&rsa.n), "e": encode(&rsa.e)},
+            "ec": {"kty": "EC", "crv": "P-256", "x": x, "y": y},
+            "okp": {"kty": "OKP", "crv": "Ed25519", "x": encode(&Ed25519KeyPair::generate().public_key().to_bytes())},
+            "oct": {"kty": "oct", "k": encode(&[7; 64])},
+        })
+    });
+
+    /// The point at the end of a P-256 key in DER.
+    fn p256(der: &[u8]) -> Vec<u8> {
+        der[der.len() - 65..].to_vec()
+    }
+
+    fn with(key: &str, changes: Value) -> Value {
+        let mut jwk = KEYS[key].clone();
+        for (name, value) in changes.as_object().unwrap() {
+            jwk[name] = value.clone();
+        }
+        jwk
+    }
+
+    fn set(keys: &[Value]) -> Set {
+        parse(&json!({"keys": keys}), Algorithm::ALL)
+    }
+
+    fn algorithms(keys: &[Value]) -> Vec<&'static str> {
+        let set = set(keys);
+        assert_eq!(set.faults, []);
+        set.keys.iter().map(|key| key.algorithm().name()).collect()
+    }
+
+    fn fault(key: Value) -> String {
+        let set = set(&[key]);
+        assert!(set.keys.is_empty());
+        set.faults.into_iter().map(|(path, what)| format!("{path}: {what}")).collect::<Vec<_>>().join("; ")
+    }
+
+    #[test]
+    fn a_key_is_for_the_algorithms_of_its_kind() {
+        assert_eq!(algorithms(&[KEYS["rsa"].clone()]), ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"]);
+        assert_eq!(algorithms(&[KEYS["ec"].clone()]), ["ES256"]);
+        assert_eq!(algorithms(&[KEYS["okp"].clone()]), ["EdDSA"]);
+        assert_eq!(algorithms(&[KEYS["oct"].clone()]), ["HS256", "HS384", "HS512"]);
+    }
+
+    #[test]
+    fn alg_use_and_key_ops_narrow_it() {
+        assert_eq!(algorithms(&[with("rsa", json!({"alg": "PS384", "use": "sig", "key_ops": ["verify"]}))]), ["PS384"]);
+        for elsewhere in [
+            json!({"use": "enc"}),
+            json!({"key_ops": ["encrypt", "sign"]}),
+            json!({"alg": "RSA-OAEP"}),
+            json!({"alg": "HS256"}),
+            json!({"kty": "new"}),
+        ] {
+            assert_eq!(algorithms(&[with("rsa", elsewhere.clone())]), [""; 0], "{elsewhere}");
+        }
+        assert_eq!(algorithms(&[with("ec", json!({"crv": "secp256k1"}))]), [""; 0]);
+    }
+
+    #[test]
+    fn what_the_provider_does_not_accept_is_not_made_a_key() {
+        let set = parse(&json!({"keys": [KEYS["rsa"], KEYS["oct"]]}), &[Algorithm::Rs256]);
+        assert_eq!((set.keys.len(), set.faults.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_bad_key_is_a_fault_of_its_own_and_a_good_one_beside_it_works() {
+        let short = Base64UrlSafeNoPadding::encode_to_string([0xff; 128]).unwrap();
+        for (key, expected) in [
+            (with("rsa", json!({"n": short})), "keys[0].n: an RSA key must have at least 2048 bits"),
+            (with("rsa", json!({"n": "!"})), "keys[0].n: is not base64url without padding"),
+            (with("rsa", json!({"e": null})), "keys[0].e: is required: a string"),
+            (with("ec", json!({"y": KEYS["ec"]["x"]})), "keys[0].x: is no point on P-256"),
+            (with("ec", json!({"x": "AA"})), "keys[0].x: has not the length of a coordinate of its curve"),
+            (with("okp", json!({"x": "AA"})), "keys[0].x: is no Ed25519 key"),
+            (with("oct", json!({"k": "AAAA", "alg": "HS256"})), "keys[0].k: is shorter than the algorithm's hash"),
+            (with("ec", json!({"kty": 1})), "keys[0].kty: is required: a string"),
+            (with("ec", json!({"use": 1})), "keys[0].use: must be a string"),
+            (with("ec", json!({"key_ops": "verify"})), "keys[0].key_ops: must be a list"),
+            (with("ec", json!({"kid": 1})), "keys[0].kid: must be a string"),
+            (json!(5), "keys[0]: must be an object"),
+        ] {
+            assert_eq!(fault(key.clone()), expected);
+            let both = set(&[key, KEYS["okp"].clone()]);
+            assert_eq!((both.keys.len(), both.faults.len()), (1, 1), "{expected}");
+        }
+    }
+
+    #[test]
+    fn a_kid_stands_once() {
+        let both = set(&[with("okp", json!({"kid": "a"})), with("ec", json!({"kid": "a"})), with("ec", json!({"kid": "b"}))]);
+        assert_eq!(both.faults, [("keys[1].kid".to_owned(), "stands twice in the set".to_owned())]);
+        let kids: Vec<Option<&str>> = both.keys.iter().map(Key::kid).collect();
+        assert_eq!(kids, [Some("a"), Some("b")]);
+    }
+
+    #[test]
+    fn a_set_has_a_list_of_at_most_a_hundred_keys() {
+        for none in [json!({}), json!([]), json!({"keys": {}}), json!(null)] {
+            assert_eq!(parse(&none, Algorithm::ALL).faults.len(), 1);
+        }
+        let many = set(&vec![KEYS["okp"].clone(); 101]);
+        assert_eq!((many.keys.len(), many.faults.len()), (0, 1));
+    }
+}
