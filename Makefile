@@ -1,0 +1,40 @@
+# Each target installs or builds what it needs, into target/; `make` alone lists them.
+# The work is done by the scripts in tests/tools and by tests/harness.
+
+PYTHON := target/venv/bin/python
+export PYTHONPATH := tests
+export PYTHONDONTWRITEBYTECODE := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help wasm run token test e2e lint fmt clean venv
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+wasm: ## build dist/envoy_log_ingest.wasm
+	@tests/tools/build-wasm
+
+run: venv ## start the local stack and send it a batch; ONCE=1 ends after the batch
+	@$(PYTHON) -m harness.run
+
+token: venv ## print a fresh session token for the running stack (make -s token)
+	@$(PYTHON) -m harness.mint
+
+test: ## run all tests: native ones, then the module in a real Envoy
+	@tests/tools/test
+
+e2e: wasm venv ## run only the tests in a real Envoy; ARGS='-k name' goes to pytest
+	@$(PYTHON) -m pytest tests/e2e $(ARGS)
+
+lint: venv ## check the formatting, and lint natively and for wasm32
+	@tests/tools/lint
+
+fmt: ## format the Rust code
+	@tests/tools/lint --fix-format
+
+clean: ## remove everything that was built, downloaded or recorded
+	rm -rf target dist
+	find tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+venv:
+	@tests/tools/venv

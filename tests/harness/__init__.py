@@ -1,0 +1,19 @@
+"""What the tests and `make run` stand on: a real Envoy, a backend that stands in
+for Logfire, tokens, and the local stack made of them.
+
+    envoy       start the real Envoy, ask its admin port, read its logs
+    envoy_bin   find that Envoy, or download the pinned one
+    bootstrap   load an Envoy file from envoy/ and change parts of it
+    backend     an OTLP/HTTP receiver that can be told to misbehave
+    otlp        the official decoder's view of what was received
+    rawhttp     HTTP by hand, for what no client library would send
+    tokens      session tokens, good and bad
+    tls         certificates for a backend that speaks TLS
+    wasm        the imports of a module
+    sample      a realistic batch of client records
+    collector   the real OpenTelemetry Collector, where Go is at hand
+    run         `make run`; mint is `make token`
+
+All servers listen on 127.0.0.1. Nothing here sleeps where it can wait for a
+condition, and whatever is started is ended by its process id.
+"""
