@@ -31,8 +31,8 @@ pub struct Callout<'a> {
     pub timeout: Duration,
 }
 
-/// Sent with each export; OTLP asks exporters to name themselves.
-const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
+/// Sent with each request that the filter makes; OTLP asks exporters to name themselves.
+pub const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
 /// Makes the callout for encoded records.
 pub fn callout(export: &Export, protobuf: Vec<u8>) -> Callout<'_> {

@@ -3,24 +3,29 @@
 //! ```text
 //!            Headers                  Body                  Answer
 //!   Start ───────────> Reading ───────────────> Exporting ───────────> Done: 200, 502
-//!     │ other path        │ too large              │ client leaves
-//!     ├──> Passing        ├──> Draining ──> Done: 413  └──> Done (records still go out)
-//!     │ refused           │ refused
-//!     └──> Done: 401 …    └──> Done: 400, 429
+//!     │ other path      ^ │ too large              │ client leaves
+//!     ├──> Passing      │ ├──> Draining ──> Done: 413  └──> Done (records still go out)
+//!     │ key not known   │ │ refused
+//!     ├──> Awaiting ────┘ └──> Done: 400, 429
+//!     │ refused  │ Keys: refused, or not to be had
+//!     └──────────┴──> Done: 401, 503 …
 //! ```
 //!
 //! `now` comes with each event. An event that the phase doesn't expect changes nothing and asks
 //! for nothing: a late answer, a body after the reply.
 
-use crate::bucket::{Charge, Cost, Limiter, Seed, Store};
+use crate::bucket::{Charge, Cost, Limiter, Seed};
 use crate::config::Config;
 use crate::export::{self, Answer, Callout};
+use crate::memory::Store;
 use crate::otlp::{self, Known};
 use crate::rejection::{Refusal, Rejection};
 use crate::reply::{self, Reply};
 use crate::request::{self, Announced, Headers};
 use crate::stats::{Sink, Stat};
-use crate::token::{self, Claims};
+use crate::token::{self, Asked, Claims, Keyring, Verdict};
+use serde_json::{Map, Value};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// What all requests of a worker have in common.
@@ -36,6 +41,8 @@ pub struct Shared {
 pub struct World<'w> {
     /// Time since the Unix epoch.
     pub now: Duration,
+    /// Keys and tokens that this worker knows.
+    pub keyring: &'w mut Keyring,
     /// What workers share.
     pub store: &'w mut dyn Store,
     /// Where counts go.
@@ -48,6 +55,8 @@ pub enum Event<'e> {
     Headers {
         /// Those that matter.
         headers: Headers<'e>,
+        /// Claims that Envoy's jwt_authn has verified, where it is trusted.
+        verified: Option<&'e Map<String, Value>>,
         /// Nothing follows.
         end: bool,
     },
@@ -62,6 +71,8 @@ pub enum Event<'e> {
     Trailers,
     /// The whole body, asked for by [`Effect::Read`]; `None` where the host doesn't have it. It may be overwritten.
     Body(Option<&'e mut [u8]>),
+    /// Something may have been learnt about keys, or time has passed: asked for by [`Effect::AwaitKeys`].
+    Keys,
     /// Envoy did not take the callout of [`Effect::Export`].
     NotDispatched,
     /// What came of the callout.
@@ -77,6 +88,8 @@ pub enum Effect<'s> {
     Pass,
     /// Wait for the next event.
     Wait,
+    /// Come back with [`Event::Keys`] when there is news of keys, and every now and then.
+    AwaitKeys,
     /// Read so many bytes of the body and come back with [`Event::Body`].
     Read(usize),
     /// Throw away so many buffered bytes, and wait.
@@ -91,10 +104,32 @@ pub enum Effect<'s> {
 enum Phase {
     Start,
     Passing,
-    Reading { claims: Claims, received: Duration, buffered: usize },
+    Awaiting(Awaiting),
+    Reading { claims: Rc<Claims>, received: Duration, buffered: usize },
     Draining { seen: u64 },
     Exporting { records: u64, charge: Charge, since: Duration },
     Done,
+}
+
+/// A request that waits for a key which its token names.
+#[derive(Debug)]
+struct Awaiting {
+    token: Vec<u8>,
+    provider: usize,
+    /// What the keyring had learnt when the token was last judged.
+    generation: u64,
+    received: Duration,
+    announced: Result<Announced, Rejection>,
+    body: Body,
+}
+
+/// How much of a body has come.
+#[derive(Clone, Copy, Debug, Default)]
+struct Body {
+    buffered: usize,
+    /// Bytes that were thrown away because the body is too large.
+    discarded: u64,
+    end: bool,
 }
 
 /// One request.
@@ -107,6 +142,10 @@ pub struct Ingest {
 /// client sees its 413 instead of a reset connection, which it would answer by sending it again.
 const DRAIN: u64 = 4;
 
+/// A request waits for a key no longer than this: less than Envoy's idle timeout in the examples,
+/// more than the time between two fetches on demand and what one may take.
+const LONGEST_WAIT: Duration = Duration::from_secs(13);
+
 /// A step that ends here ends with an answer.
 type Step<'s> = Result<Effect<'s>, Refusal>;
 
@@ -116,18 +155,29 @@ impl Ingest {
         Ingest { phase: Phase::Start }
     }
 
-    /// Whether the client is still waiting for an answer that an export will bring.
-    pub fn is_exporting(&self) -> bool {
-        matches!(self.phase, Phase::Exporting { .. })
+    /// Whether it waits for keys.
+    pub fn is_awaiting(&self) -> bool {
+        matches!(self.phase, Phase::Awaiting(_))
     }
 
     /// Takes one event to the next effect.
     pub fn on<'s>(&mut self, shared: &'s Shared, event: Event<'_>, world: &mut World<'_>) -> Effect<'s> {
         let step = match (std::mem::replace(&mut self.phase, Phase::Done), event) {
-            (Phase::Start, Event::Headers { headers, end }) => self.headers(shared, &headers, end, world),
+            (Phase::Start, Event::Headers { headers, verified, end }) => self.headers(shared, &headers, verified, end, world),
             (Phase::Passing, _) => {
                 self.phase = Phase::Passing;
                 return Effect::Pass;
+            }
+            (Phase::Awaiting(awaiting), Event::Keys) => self.keys(shared, awaiting, world),
+            (Phase::Awaiting(awaiting), Event::Buffered { bytes, end }) => Ok(self.buffered_while_awaiting(shared, awaiting, bytes, end)),
+            (Phase::Awaiting(mut awaiting), Event::Trailers) => {
+                awaiting.body.end = true;
+                self.phase = Phase::Awaiting(awaiting);
+                return Effect::Wait;
+            }
+            (Phase::Awaiting(_), Event::Closed) => {
+                world.keyring.leave();
+                return Effect::Wait;
             }
             (Phase::Reading { claims, received, .. }, Event::Buffered { bytes, end }) => {
                 self.buffered(shared, claims, received, bytes, end)
@@ -158,31 +208,116 @@ impl Ingest {
         })
     }
 
-    fn headers<'s>(&mut self, shared: &'s Shared, headers: &Headers<'_>, end: bool, world: &mut World<'_>) -> Step<'s> {
+    fn headers<'s>(
+        &mut self,
+        shared: &'s Shared,
+        headers: &Headers<'_>,
+        verified: Option<&Map<String, Value>>,
+        end: bool,
+        world: &mut World<'_>,
+    ) -> Step<'s> {
         let config = &shared.config;
         if !request::is_ingest(headers.path, config) {
             self.phase = Phase::Passing;
             return Ok(Effect::Pass);
         }
         world.stats.add(Stat::Requests, 1);
-        let claims = token::verify(request::token(headers)?, &config.auth, world.now)?;
+        request::method(headers)?;
+        let announced = request::announced(headers, config);
+        let body = Body { end, ..Body::default() };
+        if let Some(trusted) = &config.auth.trusted {
+            let claims = Rc::new(token::trust(verified, trusted)?);
+            return self.admit(shared, claims, world.now, announced, body, world);
+        }
+        let token = request::token(headers)?;
+        match token::verify(token, &config.auth, world.keyring, world.now) {
+            Verdict::Verified(claims) => self.admit(shared, claims, world.now, announced, body, world),
+            Verdict::Remembered(claims) => {
+                world.stats.add(Stat::TokensRemembered, 1);
+                self.admit(shared, claims, world.now, announced, body, world)
+            }
+            Verdict::Refused(rejection) => Err(rejection.into()),
+            Verdict::KeyUnknown(provider) if world.keyring.wait(provider, world.now) => {
+                let generation = world.keyring.generation();
+                let token = token.to_vec();
+                self.phase = Phase::Awaiting(Awaiting { token, provider, generation, received: world.now, announced, body });
+                Ok(Effect::AwaitKeys)
+            }
+            Verdict::KeyUnknown(_) | Verdict::NoKeys => Err(no_keys(world)),
+        }
+    }
+
+    /// A sender who is known: may go on as far as the limits and the body allow.
+    fn admit<'s>(
+        &mut self,
+        shared: &'s Shared,
+        claims: Rc<Claims>,
+        received: Duration,
+        announced: Result<Announced, Rejection>,
+        body: Body,
+        world: &mut World<'_>,
+    ) -> Step<'s> {
         // The cheap look: an empty bucket is seen before a body is held.
         limiter(shared, &claims).look(claims.session.as_deref(), world.now, world.store)?;
-        let announced = request::announced(headers, config)?;
-        if end {
-            return Err(Rejection::BodyMissing.into());
+        let announced = announced?;
+        if body.discarded > 0 {
+            return self.drain(shared, body.discarded, body.buffered, body.end);
+        }
+        if body.end {
+            return self.buffered(shared, claims, received, body.buffered, true);
         }
         match announced {
-            Announced::Acceptable => self.phase = Phase::Reading { claims, received: world.now, buffered: 0 },
-            Announced::TooLarge(length) if length > drained_at_most(shared) => {
-                return Err(Rejection::BodyTooLarge.into());
-            }
+            Announced::Acceptable => self.phase = Phase::Reading { claims, received, buffered: body.buffered },
+            Announced::TooLarge(length) if length > drained_at_most(shared) => return Err(Rejection::BodyTooLarge.into()),
+            Announced::TooLarge(_) if body.buffered > 0 => return self.drain(shared, 0, body.buffered, false),
             Announced::TooLarge(_) => self.phase = Phase::Draining { seen: 0 },
         }
         Ok(Effect::Wait)
     }
 
-    fn buffered<'s>(&mut self, shared: &'s Shared, claims: Claims, received: Duration, bytes: usize, end: bool) -> Step<'s> {
+    /// Judges a waiting request's token again, where there is something new.
+    fn keys<'s>(&mut self, shared: &'s Shared, mut awaiting: Awaiting, world: &mut World<'_>) -> Step<'s> {
+        let waited = world.now.saturating_sub(awaiting.received) > LONGEST_WAIT;
+        if awaiting.generation == world.keyring.generation() && !waited {
+            self.phase = Phase::Awaiting(awaiting);
+            return Ok(Effect::Wait);
+        }
+        awaiting.generation = world.keyring.generation();
+        let step = match token::verify(&awaiting.token, &shared.config.auth, world.keyring, world.now) {
+            Verdict::Verified(claims) | Verdict::Remembered(claims) => {
+                self.admit(shared, claims, awaiting.received, awaiting.announced, awaiting.body, world)
+            }
+            Verdict::Refused(rejection) => Err(rejection.into()),
+            Verdict::NoKeys => Err(no_keys(world)),
+            Verdict::KeyUnknown(_) => match world.keyring.asked(awaiting.provider, awaiting.received) {
+                // The keys are newer than the question: there is no such key.
+                Asked::Answered => Err(Rejection::TokenKey.into()),
+                Asked::Waiting if !waited => {
+                    self.phase = Phase::Awaiting(awaiting);
+                    return Ok(Effect::Wait);
+                }
+                Asked::Waiting | Asked::Failed => Err(no_keys(world)),
+            },
+        };
+        world.keyring.leave();
+        step
+    }
+
+    /// Holds a body within the limit, and throws a larger one away: whether that is refused is said
+    /// when the sender is known.
+    fn buffered_while_awaiting<'s>(&mut self, shared: &'s Shared, mut awaiting: Awaiting, bytes: usize, end: bool) -> Effect<'s> {
+        awaiting.body.end = end;
+        let discard = awaiting.body.discarded > 0 || bytes > shared.config.max_body_bytes;
+        if discard {
+            awaiting.body = Body { buffered: 0, discarded: awaiting.body.discarded.saturating_add(bytes as u64), end };
+        } else {
+            awaiting.body.buffered = bytes;
+        }
+        self.phase = Phase::Awaiting(awaiting);
+        if discard { Effect::Discard(bytes) } else { Effect::Wait }
+    }
+
+    fn buffered<'s>(&mut self, shared: &'s Shared, claims: Rc<Claims>, received: Duration, bytes: usize, end: bool) -> Step<'s> {
         if bytes > shared.config.max_body_bytes {
             return self.drain(shared, 0, bytes, end);
         }
@@ -245,6 +380,11 @@ impl Default for Ingest {
     fn default() -> Self {
         Ingest::new()
     }
+}
+
+/// Nothing can be said of the token until the keys can be had: a fault that passes, never a 401.
+fn no_keys(world: &World<'_>) -> Refusal {
+    Refusal { rejection: Rejection::KeysUnavailable, retry_after: Some(world.keyring.retry_after(world.now)) }
 }
 
 fn limiter<'s>(shared: &'s Shared, claims: &Claims) -> Limiter<'s> {

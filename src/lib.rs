@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Everything but [`host`](self) is free of I/O: `now` is an argument (a [`std::time::Duration`]
-//! since the Unix epoch), shared memory is the trait [`bucket::Store`], counters are the trait
+//! since the Unix epoch), shared memory is the trait [`memory::Store`], counters are the trait
 //! [`stats::Sink`]. Imports point one way: host → ingest → stages → leaves.
 
 pub mod batch;
@@ -20,6 +20,7 @@ pub mod bucket;
 pub mod config;
 pub mod export;
 pub mod ingest;
+pub mod memory;
 pub mod otlp;
 pub mod rejection;
 pub mod reply;

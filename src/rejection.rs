@@ -59,6 +59,8 @@ rejections! {
     TokenAudience => "token_audience",
     /// The subject claim is missing, empty or no string.
     TokenSubject => "token_subject",
+    /// The provider's keys can't be had at the moment, or too many requests wait for them.
+    KeysUnavailable => "keys_unavailable",
     /// The body is larger than `max_body_bytes`.
     BodyTooLarge => "body_too_large",
     /// The body has a Content-Encoding that the filter doesn't undo.

@@ -45,6 +45,7 @@ fn problem(rejection: Rejection) -> (u32, &'static str) {
         Rejection::EncodingUnsupported => (415, "The content encoding is not supported"),
         Rejection::UserRateLimited | Rejection::SessionRateLimited | Rejection::LimiterContended => (429, "Too many records"),
         // The client did nothing wrong: it keeps its records and tries again.
+        Rejection::KeysUnavailable => (503, "Tokens can not be verified at the moment"),
         Rejection::BodyUnavailable => (503, "The request could not be read"),
         Rejection::ExportNotDispatched | Rejection::ExportReset | Rejection::ExportRefused | Rejection::ExportNotUnderstood => {
             (502, "The records could not be delivered")

@@ -28,14 +28,19 @@ pub fn is_ingest(path: Option<&[u8]>, config: &Config) -> bool {
     path.split(|&b| b == b'?').next() == Some(config.path.as_bytes())
 }
 
-/// The token of a request on the ingest path: what stands behind `Bearer`, unverified.
+/// Whether the method is the one that the ingest path has.
 ///
 /// # Errors
-/// A method other than POST, or no single bearer token.
+/// Any other than POST.
+pub fn method(headers: &Headers<'_>) -> Result<(), Rejection> {
+    if headers.method == Some(b"POST") { Ok(()) } else { Err(Rejection::MethodNotAllowed) }
+}
+
+/// The token of a request: what stands behind `Bearer`, unverified.
+///
+/// # Errors
+/// No single bearer token.
 pub fn token<'a>(headers: &Headers<'a>) -> Result<&'a [u8], Rejection> {
-    if headers.method != Some(b"POST") {
-        return Err(Rejection::MethodNotAllowed);
-    }
     bearer(headers.authorization)
 }
 

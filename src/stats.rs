@@ -31,6 +31,14 @@ pub enum Stat {
     BucketsUnreadable,
     /// Oddities that were repaired, kept or counted instead of refused, by kind.
     Odd(Oddity),
+    /// Tokens that were known already, so that no signature was verified.
+    TokensRemembered,
+    /// Key sets asked for.
+    KeyFetches,
+    /// Key sets that could not be had, or could not be used; the keys already held stay in force.
+    KeyFetchesFailed,
+    /// Keys in fetched sets that are broken, too short or stand twice, and are not used.
+    KeysIgnored,
     /// Histogram: milliseconds from a callout to the backend's answer.
     ExportMilliseconds,
     /// Histogram: records in a request that was parsed.
@@ -112,6 +120,10 @@ const PLAIN: &[Stat] = &[
     Stat::ExportBytes,
     Stat::ClientsGone,
     Stat::BucketsUnreadable,
+    Stat::TokensRemembered,
+    Stat::KeyFetches,
+    Stat::KeyFetchesFailed,
+    Stat::KeysIgnored,
     Stat::ExportMilliseconds,
     Stat::RecordsPerRequest,
 ];
@@ -140,6 +152,10 @@ impl Stat {
             Stat::ExportBytes => "export_bytes",
             Stat::ClientsGone => "clients_gone",
             Stat::BucketsUnreadable => "buckets_unreadable",
+            Stat::TokensRemembered => "tokens_remembered",
+            Stat::KeyFetches => "key_fetches",
+            Stat::KeyFetchesFailed => "key_fetches_failed",
+            Stat::KeysIgnored => "keys_ignored",
             Stat::ExportMilliseconds => "export_milliseconds",
             Stat::RecordsPerRequest => "records_per_request",
         };

@@ -12,20 +12,13 @@ mod level;
 mod table;
 
 use crate::config::{RateLimits, TokenBucket, Unit};
+use crate::memory::Store;
 use crate::rejection::{Refusal, Rejection};
 use crate::stats::{Sink, Stat};
 pub use level::Level;
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::hash::Hasher;
 use std::time::Duration;
-
-/// Memory that all workers share, with compare-and-swap.
-pub trait Store {
-    /// The bytes under a key and the mark to swap them with; `None` where nothing is there.
-    fn load(&mut self, key: &str) -> Option<(Vec<u8>, Option<u32>)>;
-    /// Writes if nobody has written since the mark was read. `false`: somebody has.
-    fn swap(&mut self, key: &str, bytes: &[u8], mark: Option<u32>) -> bool;
-}
 
 /// Where hashes begin: random for each process, so that nobody can aim at a slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -5,8 +5,9 @@
 //! are treated as an empty set. In a crowded set the bucket that is nearest to full gives way, so
 //! that forgetting it gives away the least; one that is full is as good as absent.
 
+use super::Owner;
 use super::level::{Level, nanos};
-use super::{Owner, Store};
+use crate::memory::Store;
 use std::time::Duration;
 
 const VERSION: u8 = 1;

@@ -83,7 +83,15 @@ fn read(jwk: &Map<String, Value>, algorithms: &[Algorithm]) -> Result<Vec<Key>, 
     };
     let accepted = algorithms.iter().copied();
     let fits = accepted.filter(|algorithm| Some(algorithm.family()) == family && named.is_none_or(|named| named == algorithm.name()));
-    fits.map(|algorithm| Ok(key(jwk, algorithm)?.with_kid(kid.clone()))).collect()
+    let id = id(jwk);
+    fits.map(|algorithm| Ok(key(jwk, algorithm)?.with_kid(kid.clone(), id))).collect()
+}
+
+/// The same for the same JWK, whatever the order of its members.
+fn id(jwk: &Map<String, Value>) -> u64 {
+    let canonical = Value::Object(jwk.clone()).to_string();
+    let hash = hmac_sha256::Hash::hash(canonical.as_bytes());
+    hash.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
 /// What the key can be used with; `None`: nothing known here.

@@ -8,10 +8,10 @@ mod fields;
 pub mod jwks;
 pub mod keys;
 mod secret;
-mod structpb;
+pub mod structpb;
 
 use fields::{Faults, Object};
-pub use keys::{Algorithm, Key};
+pub use keys::{Algorithm, Key, RemoteJwks, Source};
 pub use secret::Secret;
 use serde_json::{Map, Value};
 use std::fmt;
@@ -44,8 +44,23 @@ pub struct Auth {
     pub clock_skew: Duration,
     /// Whether a token without `exp` is refused.
     pub require_expiration: bool,
+    /// How many verified tokens a worker remembers; 0: none.
+    pub cache_entries: usize,
+    /// Envoy's jwt_authn has verified the token already, and left its claims behind.
+    pub trusted: Option<Trusted>,
     /// At least one; in the order of the file.
     pub providers: Vec<Provider>,
+}
+
+/// Claims that Envoy's jwt_authn filter left in dynamic metadata (its `payload_in_metadata`).
+#[derive(Debug)]
+pub struct Trusted {
+    /// The key in the metadata of `envoy.filters.http.jwt_authn`.
+    pub payload_in_metadata: String,
+    /// The claim that says who the user is.
+    pub subject_claim: String,
+    /// The claim that says which login session this is.
+    pub session_claim: String,
 }
 
 /// One issuer of tokens.
@@ -57,8 +72,8 @@ pub struct Provider {
     pub issuer: Option<String>,
     /// Any one must stand in `aud`; empty: `aud` isn't looked at.
     pub audiences: Vec<String>,
-    /// Its keys, each bound to one accepted algorithm.
-    pub keys: Vec<Key>,
+    /// Where its keys come from.
+    pub keys: Source,
     /// The claim that says who the user is.
     pub subject_claim: String,
     /// The claim that says which login session this is.
@@ -223,10 +238,17 @@ impl Auth {
     fn read(mut node: Object<'_>, environment: Environment<'_>, faults: &mut Faults) -> Option<Auth> {
         let clock_skew = node.whole("clock_skew_seconds", 0..=86_400, faults).unwrap_or(60);
         let require_expiration = node.flag("require_expiration", faults).unwrap_or(true);
+        let cache_entries = node.whole("cache_entries", 0..=1_048_576, faults).unwrap_or(1_024) as usize;
+        let trusted = node.object("trust_envoy_jwt_authn", faults).and_then(|node| Trusted::read(node, faults));
         let mut providers = Vec::new();
         let nodes = node.objects("providers", faults);
-        if nodes.is_none() {
-            faults.add(&node.at("providers"), "is required: at least one provider of tokens");
+        let trusts = node.has("trust_envoy_jwt_authn");
+        match &nodes {
+            Some(_) if trusts => {
+                faults.add(&node.at("trust_envoy_jwt_authn"), "excludes providers: either Envoy verifies the tokens or the filter does")
+            }
+            None if !trusts => faults.add(&node.at("providers"), "is required: at least one provider of tokens"),
+            _ => {}
         }
         for provider in nodes.into_iter().flatten() {
             providers.extend(Provider::read(provider, environment, faults));
@@ -237,7 +259,17 @@ impl Auth {
             }
         }
         node.finish(faults);
-        Some(Auth { clock_skew: Duration::from_secs(clock_skew), require_expiration, providers })
+        Some(Auth { clock_skew: Duration::from_secs(clock_skew), require_expiration, cache_entries, trusted, providers })
+    }
+}
+
+impl Trusted {
+    fn read(mut node: Object<'_>, faults: &mut Faults) -> Option<Trusted> {
+        let payload_in_metadata = node.required_text("payload_in_metadata", faults);
+        let subject_claim = node.text("subject_claim", faults).unwrap_or_else(|| "sub".to_owned());
+        let session_claim = node.text("session_claim", faults).unwrap_or_else(|| "sid".to_owned());
+        node.finish(faults);
+        Some(Trusted { payload_in_metadata: payload_in_metadata?, subject_claim, session_claim })
     }
 }
 
@@ -251,7 +283,7 @@ impl Provider {
         let subject_claim = node.text("subject_claim", faults).unwrap_or_else(|| "sub".to_owned());
         let session_claim = node.text("session_claim", faults).unwrap_or_else(|| "sid".to_owned());
         node.finish(faults);
-        Some(Provider { name: name?, issuer, audiences, keys, subject_claim, session_claim })
+        Some(Provider { name: name?, issuer, audiences, keys: keys?, subject_claim, session_claim })
     }
 }
 

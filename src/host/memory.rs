@@ -1,6 +1,7 @@
 //! Envoy's shared data: one memory for all workers, by `vm_id`.
 
-use crate::bucket::{Seed, Store};
+use crate::bucket::Seed;
+use crate::memory::Store;
 use proxy_wasm::hostcalls;
 
 /// The shared data of this `vm_id`.
@@ -33,4 +34,11 @@ pub fn seed(memory: &mut SharedData) -> Seed {
     }
     let stored = memory.load(SEED).and_then(|(bytes, _)| bytes.try_into().ok());
     Seed(stored.unwrap_or_default())
+}
+
+/// A random number; where there is none to be had, workers merely act at the same moments.
+pub fn random() -> u32 {
+    let mut bytes = [0u8; 4];
+    let _ = getrandom::fill(&mut bytes);
+    u32::from_le_bytes(bytes)
 }

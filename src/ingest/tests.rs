@@ -43,6 +43,7 @@ struct Gateway {
     now: std::time::Duration,
     memory: Memory,
     counts: Counts,
+    keyring: Keyring,
 }
 
 /// A request, as far as it deviates from a good one.
@@ -61,6 +62,7 @@ enum Outcome<'s> {
     Replied(Reply),
     Exporting(Ingest, Callout<'s>),
     Waiting,
+    Awaiting(Ingest),
 }
 
 impl Gateway {
@@ -76,23 +78,25 @@ impl Gateway {
         let config = Config::read(config.to_string().as_bytes(), &|name| (name == "SECRET").then(|| SECRET.to_owned())).unwrap();
         let mut memory = Memory::default();
         Limiter::prepare(&config.rate_limits, &mut memory);
-        Gateway { shared: Shared { config, seed: Seed([7; 16]) }, now: START, memory, counts: Counts::default() }
+        Keyring::prepare(&config.auth, &mut memory);
+        let keyring = Keyring::new(&config.auth, 0);
+        Gateway { shared: Shared { config, seed: Seed([7; 16]) }, now: START, memory, counts: Counts::default(), keyring }
     }
 
     fn step<'s>(
         shared: &'s Shared,
         now: std::time::Duration,
-        memory: &mut Memory,
-        counts: &mut Counts,
+        rest: (&mut Memory, &mut Counts, &mut Keyring),
         ingest: &mut Ingest,
         event: Event<'_>,
     ) -> Effect<'s> {
-        ingest.on(shared, event, &mut World { now, store: memory, stats: counts })
+        let (memory, counts, keyring) = rest;
+        ingest.on(shared, event, &mut World { now, keyring, store: memory, stats: counts })
     }
 
     /// Plays the host up to an answer, a callout or a wait.
     fn send(&mut self, request: &Request<'_>) -> Outcome<'_> {
-        let (shared, now, memory, counts) = (&self.shared, self.now, &mut self.memory, &mut self.counts);
+        let (shared, now, memory, counts, keyring) = (&self.shared, self.now, &mut self.memory, &mut self.counts, &mut self.keyring);
         let mut ingest = Ingest::new();
         let headers = Headers {
             method: Some(request.method.as_bytes()),
@@ -102,7 +106,8 @@ impl Gateway {
             content_encoding: request.content_encoding.map(str::as_bytes),
         };
         let end = request.body.is_none() && !request.trailers;
-        let mut effect = Gateway::step(shared, now, memory, counts, &mut ingest, Event::Headers { headers, end });
+        let mut effect =
+            Gateway::step(shared, now, (memory, counts, keyring), &mut ingest, Event::Headers { headers, verified: None, end });
         let mut body = request.body.clone().unwrap_or_default();
         // Envoy's buffer grows by chunks of what it read; after the last there may be trailers.
         let mut chunks = body.len().div_ceil(1024);
@@ -115,7 +120,7 @@ impl Gateway {
                 Effect::Export(callout) => return Outcome::Exporting(ingest, callout),
                 Effect::Read(bytes) => {
                     assert_eq!(bytes, body.len(), "the body is read whole");
-                    Gateway::step(shared, now, memory, counts, &mut ingest, Event::Body(Some(&mut body)))
+                    Gateway::step(shared, now, (memory, counts, keyring), &mut ingest, Event::Body(Some(&mut body)))
                 }
                 Effect::Discard(bytes) => {
                     assert_eq!(bytes, buffered);
@@ -128,13 +133,14 @@ impl Gateway {
                     taken += chunk;
                     buffered += chunk;
                     let end = chunks == 0 && !request.trailers;
-                    Gateway::step(shared, now, memory, counts, &mut ingest, Event::Buffered { bytes: buffered, end })
+                    Gateway::step(shared, now, (memory, counts, keyring), &mut ingest, Event::Buffered { bytes: buffered, end })
                 }
                 Effect::Wait if request.trailers && taken == body.len() && buffered != usize::MAX => {
                     buffered = usize::MAX;
-                    Gateway::step(shared, now, memory, counts, &mut ingest, Event::Trailers)
+                    Gateway::step(shared, now, (memory, counts, keyring), &mut ingest, Event::Trailers)
                 }
                 Effect::Wait => return Outcome::Waiting,
+                Effect::AwaitKeys => return Outcome::Awaiting(ingest),
             };
         }
     }
@@ -144,7 +150,7 @@ impl Gateway {
             Outcome::Replied(reply) => reply,
             Outcome::Passed => panic!("passed"),
             Outcome::Exporting(..) => panic!("exported"),
-            Outcome::Waiting => panic!("waits"),
+            Outcome::Waiting | Outcome::Awaiting(_) => panic!("waits"),
         }
     }
 
@@ -155,8 +161,13 @@ impl Gateway {
             Outcome::Replied(reply) => panic!("{reply:?}"),
             _ => panic!("no export"),
         };
-        assert!(ingest.is_exporting());
-        let effect = Gateway::step(&self.shared, self.now, &mut self.memory, &mut self.counts, &mut ingest, Event::Answer(answer));
+        let effect = Gateway::step(
+            &self.shared,
+            self.now,
+            (&mut self.memory, &mut self.counts, &mut self.keyring),
+            &mut ingest,
+            Event::Answer(answer),
+        );
         match effect {
             Effect::Reply(reply) => (reply, sent),
             _ => panic!("no reply"),
@@ -305,7 +316,13 @@ fn what_the_backend_does_not_take_is_a_502() {
 fn a_callout_that_envoy_does_not_take_is_a_502() {
     let mut gateway = Gateway::new(json!({}));
     let Outcome::Exporting(mut ingest, _) = gateway.send(&good()) else { panic!("no export") };
-    let effect = Gateway::step(&gateway.shared, gateway.now, &mut gateway.memory, &mut gateway.counts, &mut ingest, Event::NotDispatched);
+    let effect = Gateway::step(
+        &gateway.shared,
+        gateway.now,
+        (&mut gateway.memory, &mut gateway.counts, &mut gateway.keyring),
+        &mut ingest,
+        Event::NotDispatched,
+    );
     assert!(matches!(effect, Effect::Reply(reply) if (reply.status, reply.details) == (502, "export_not_dispatched")));
 }
 
@@ -324,7 +341,9 @@ fn records_that_the_backend_rejects_are_not_called_accepted() {
 fn a_client_that_leaves_is_counted_and_answered_by_nobody() {
     let mut gateway = Gateway::new(json!({}));
     let Outcome::Exporting(mut ingest, _) = gateway.send(&good()) else { panic!("no export") };
-    let mut step = |event| Gateway::step(&gateway.shared, gateway.now, &mut gateway.memory, &mut gateway.counts, &mut ingest, event);
+    let mut step = |event| {
+        Gateway::step(&gateway.shared, gateway.now, (&mut gateway.memory, &mut gateway.counts, &mut gateway.keyring), &mut ingest, event)
+    };
     assert!(step(Event::Closed) == Effect::Wait);
     assert!(step(Event::Answer(ok())) == Effect::Wait, "a late answer asks for nothing");
     assert!(step(Event::Closed) == Effect::Wait);
@@ -335,11 +354,13 @@ fn a_client_that_leaves_is_counted_and_answered_by_nobody() {
 fn events_that_come_after_the_answer_change_nothing() {
     let mut gateway = Gateway::new(json!({}));
     let mut ingest = Ingest::new();
-    let mut step = |event| Gateway::step(&gateway.shared, gateway.now, &mut gateway.memory, &mut gateway.counts, &mut ingest, event);
+    let mut step = |event| {
+        Gateway::step(&gateway.shared, gateway.now, (&mut gateway.memory, &mut gateway.counts, &mut gateway.keyring), &mut ingest, event)
+    };
     let headers = Headers { method: Some(b"GET"), path: Some(b"/api/v1/logs"), ..Headers::default() };
-    assert!(matches!(step(Event::Headers { headers, end: false }), Effect::Reply(_)));
+    assert!(matches!(step(Event::Headers { headers, verified: None, end: false }), Effect::Reply(_)));
     for event in [
-        Event::Headers { headers, end: true },
+        Event::Headers { headers, verified: None, end: true },
         Event::Buffered { bytes: 10, end: true },
         Event::Trailers,
         Event::Body(Some(&mut [])),
@@ -363,8 +384,10 @@ fn a_body_that_the_host_does_not_have_is_a_fault_that_passes() {
         authorization: request.authorization.as_deref(),
         ..Headers::default()
     };
-    let mut step = |event| Gateway::step(&gateway.shared, gateway.now, &mut gateway.memory, &mut gateway.counts, &mut ingest, event);
-    assert!(step(Event::Headers { headers, end: false }) == Effect::Wait);
+    let mut step = |event| {
+        Gateway::step(&gateway.shared, gateway.now, (&mut gateway.memory, &mut gateway.counts, &mut gateway.keyring), &mut ingest, event)
+    };
+    assert!(step(Event::Headers { headers, verified: None, end: false }) == Effect::Wait);
     assert!(step(Event::Buffered { bytes: 5, end: true }) == Effect::Read(5));
     assert!(matches!(step(Event::Body(None)), Effect::Reply(reply) if reply.status == 503));
 }
@@ -427,4 +450,148 @@ fn what_is_refused_for_its_body_is_not_charged() {
         assert_eq!(gateway.reply(&Request { body: Some(b"{".to_vec()), ..good() }).status, 400);
     }
     assert_eq!(gateway.deliver(&good(), ok()).0.status, 200);
+}
+
+/// A gateway whose keys come from an identity host, and a token signed with a key that it doesn't know yet.
+fn remote() -> (Gateway, Ed25519KeyPair, Request<'static>) {
+    let auth = json!({"providers": [{"name": "idp", "algorithms": ["EdDSA"], "remote_jwks": {"cluster": "idp", "uri": "https://idp.example/certs"}}]});
+    let mut gateway = Gateway::new(json!({"auth": auth, "max_body_bytes": 5000}));
+    gateway.serve(&[("old", &Ed25519KeyPair::generate())]);
+    gateway.now += std::time::Duration::from_secs(60);
+    let signer = Ed25519KeyPair::generate().with_key_id("new");
+    let claims: JWTClaims<serde_json::Value> = serde_json::from_value(json!({"sub": "u", "exp": START.as_secs() + 3600})).unwrap();
+    let authorization = Some(format!("Bearer {}", signer.sign(claims).unwrap()).into_bytes());
+    (gateway, signer, Request { authorization, ..good() })
+}
+
+impl Gateway {
+    /// A tick, at which the identity host answers with these keys; `None`: it is down.
+    fn fetch(&mut self, keys: Option<&[(&str, &Ed25519KeyPair)]>) {
+        use jwt_simple::reexports::ct_codecs::Encoder;
+        let auth = &self.shared.config.auth;
+        for provider in self.keyring.tick(auth, self.now, &mut self.memory, &mut self.counts) {
+            let jwk = |(kid, pair): &(&str, &Ed25519KeyPair)| {
+                let x = jwt_simple::reexports::ct_codecs::Base64UrlSafeNoPadding::encode_to_string(pair.public_key().to_bytes()).unwrap();
+                json!({"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": x})
+            };
+            let document = keys.map(|keys| json!({"keys": keys.iter().map(jwk).collect::<Vec<_>>()}).to_string());
+            let answer =
+                document.as_ref().map_or(token::KeyAnswer::None, |document| token::KeyAnswer::Response(Some(200), document.as_bytes()));
+            let _ = self.keyring.fetched(auth, provider, answer, self.now, &mut self.memory, &mut self.counts);
+        }
+    }
+
+    fn serve(&mut self, keys: &[(&str, &Ed25519KeyPair)]) {
+        self.fetch(Some(keys));
+    }
+
+    fn on(&mut self, ingest: &mut Ingest, event: Event<'_>) -> Effect<'_> {
+        Gateway::step(&self.shared, self.now, (&mut self.memory, &mut self.counts, &mut self.keyring), ingest, event)
+    }
+
+    fn awaiting(&mut self, request: &Request<'_>) -> Ingest {
+        match self.send(request) {
+            Outcome::Awaiting(ingest) => ingest,
+            _ => panic!("doesn't wait for keys"),
+        }
+    }
+}
+
+#[test]
+fn a_request_whose_key_is_new_waits_for_it_with_its_body() {
+    let (mut gateway, signer, request) = remote();
+    let body = request.body.clone().unwrap();
+    let mut ingest = gateway.awaiting(&request);
+    assert!(gateway.on(&mut ingest, Event::Buffered { bytes: body.len(), end: true }) == Effect::Wait);
+    assert!(gateway.on(&mut ingest, Event::Keys) == Effect::Wait, "nothing new");
+    gateway.serve(&[("new", &signer)]);
+    assert!(gateway.on(&mut ingest, Event::Keys) == Effect::Read(body.len()));
+    assert!(matches!(gateway.on(&mut ingest, Event::Body(Some(&mut body.clone()))), Effect::Export(_)));
+}
+
+#[test]
+fn the_body_may_also_come_after_the_key() {
+    for trailers in [false, true] {
+        let (mut gateway, signer, request) = remote();
+        let body = request.body.clone().unwrap();
+        let mut ingest = gateway.awaiting(&Request { body: None, trailers: true, ..request });
+        gateway.serve(&[("new", &signer)]);
+        assert!(gateway.on(&mut ingest, Event::Keys) == Effect::Wait);
+        let read = if trailers {
+            assert!(gateway.on(&mut ingest, Event::Buffered { bytes: body.len(), end: false }) == Effect::Wait);
+            gateway.on(&mut ingest, Event::Trailers)
+        } else {
+            gateway.on(&mut ingest, Event::Buffered { bytes: body.len(), end: true })
+        };
+        assert!(read == Effect::Read(body.len()));
+    }
+}
+
+#[test]
+fn a_key_that_is_not_there_either_is_a_401_and_a_host_that_is_down_a_503() {
+    let (mut gateway, _, request) = remote();
+    let mut ingest = gateway.awaiting(&request);
+    gateway.serve(&[("another", &Ed25519KeyPair::generate())]);
+    assert!(matches!(gateway.on(&mut ingest, Event::Keys), Effect::Reply(reply) if (reply.status, reply.details) == (401, "token_key")));
+
+    let (mut gateway, _, request) = remote();
+    let mut ingest = gateway.awaiting(&request);
+    gateway.fetch(None);
+    let reply = match gateway.on(&mut ingest, Event::Keys) {
+        Effect::Reply(reply) => reply,
+        _ => panic!("no reply"),
+    };
+    assert_eq!((reply.status, reply.details), (503, "keys_unavailable"));
+    assert!(reply.headers.iter().any(|(name, _)| *name == "retry-after"));
+}
+
+#[test]
+fn nobody_waits_for_ever() {
+    let (mut gateway, _, request) = remote();
+    let mut ingest = gateway.awaiting(&request);
+    gateway.now += LONGEST_WAIT + std::time::Duration::from_secs(1);
+    assert!(matches!(gateway.on(&mut ingest, Event::Keys), Effect::Reply(reply) if reply.status == 503));
+    assert!(!ingest.is_awaiting());
+}
+
+#[test]
+fn a_body_over_the_limit_is_not_held_while_its_sender_is_unknown() {
+    let (mut gateway, signer, request) = remote();
+    let mut ingest = gateway.awaiting(&request);
+    assert!(gateway.on(&mut ingest, Event::Buffered { bytes: 4_000, end: false }) == Effect::Wait);
+    assert!(gateway.on(&mut ingest, Event::Buffered { bytes: 6_000, end: false }) == Effect::Discard(6_000));
+    assert!(gateway.on(&mut ingest, Event::Buffered { bytes: 100, end: true }) == Effect::Discard(100));
+    gateway.serve(&[("new", &signer)]);
+    assert!(matches!(gateway.on(&mut ingest, Event::Keys), Effect::Reply(reply) if reply.status == 413));
+}
+
+#[test]
+fn those_that_leave_make_room_for_others() {
+    let (mut gateway, _, request) = remote();
+    for _ in 0..1_000 {
+        let mut ingest = gateway.awaiting(&request);
+        assert!(gateway.on(&mut ingest, Event::Closed) == Effect::Wait);
+    }
+    let waiting: Vec<Ingest> = (0..64).map(|_| gateway.awaiting(&request)).collect();
+    assert_eq!(gateway.reply(&request).details, "keys_unavailable");
+    drop(waiting);
+}
+
+#[test]
+fn claims_that_envoy_has_verified_are_taken_where_that_is_configured() {
+    let mut gateway = Gateway::new(json!({"auth": {"trust_envoy_jwt_authn": {"payload_in_metadata": "jwt_payload"}}}));
+    let headers = Headers { method: Some(b"POST"), path: Some(b"/api/v1/logs"), ..Headers::default() };
+    let mut judge = |payload: Option<serde_json::Value>| {
+        let payload = payload.and_then(|payload| payload.as_object().cloned());
+        let event = Event::Headers { headers, verified: payload.as_ref(), end: false };
+        match gateway.on(&mut Ingest::new(), event) {
+            Effect::Reply(reply) => reply.details,
+            Effect::Wait => "admitted",
+            _ => "something else",
+        }
+    };
+    assert_eq!(judge(Some(json!({"sub": "u"}))), "admitted");
+    assert_eq!(judge(Some(json!({"sub": 17}))), "admitted");
+    assert_eq!(judge(Some(json!({"sub": ""}))), "token_subject");
+    assert_eq!(judge(None), "token_missing");
 }

@@ -1,6 +1,6 @@
 //! Verified claims: who the user is, and until when.
 
-use crate::config::{Auth, Provider};
+use crate::config::{Auth, Provider, Trusted};
 use crate::rejection::Rejection;
 use serde_json::{Map, Value};
 use std::time::Duration;
@@ -39,8 +39,20 @@ pub(super) fn judge(payload: &Map<String, Value>, provider: &Provider, auth: &Au
     if !audience(payload.get("aud"), &provider.audiences) {
         return Err(Rejection::TokenAudience);
     }
-    let subject = text(payload, &provider.subject_claim).ok_or(Rejection::TokenSubject)?;
-    Ok(Claims { issuer: text(payload, "iss").unwrap_or_default(), subject, session: text(payload, &provider.session_claim), expires })
+    sender(payload, &provider.subject_claim, &provider.session_claim, expires)
+}
+
+/// Takes the claims of a token that Envoy's jwt_authn has verified, dates and all.
+///
+/// # Errors
+/// No subject.
+pub(super) fn trust(payload: &Map<String, Value>, trusted: &Trusted) -> Result<Claims, Rejection> {
+    sender(payload, &trusted.subject_claim, &trusted.session_claim, date(payload, "exp").ok().flatten())
+}
+
+fn sender(payload: &Map<String, Value>, subject: &str, session: &str, expires: Option<Duration>) -> Result<Claims, Rejection> {
+    let subject = text(payload, subject).ok_or(Rejection::TokenSubject)?;
+    Ok(Claims { issuer: text(payload, "iss").unwrap_or_default(), subject, session: text(payload, session), expires })
 }
 
 /// A NumericDate (RFC 7519): seconds, perhaps with a fraction. One beyond what a [`Duration`]

@@ -3,46 +3,104 @@
 //! Cheap checks come first: length, shape, issuer, algorithm. The key, not the token, chooses the
 //! algorithm; claims are judged only after the signature. Nothing here logs a token.
 
+mod cache;
 mod claims;
+mod keyring;
+mod record;
 
-use crate::config::{Auth, Key, Provider};
+use crate::config::{Auth, Key, Provider, Source};
 use crate::rejection::Rejection;
 pub use claims::Claims;
 use jwt_simple::prelude::{Duration as JwtDuration, UnixTimeStamp, VerificationOptions};
 use jwt_simple::reexports::ct_codecs::{Base64UrlSafeNoPadding, Decoder};
 use jwt_simple::token::{Token, TokenMetadata};
+pub use keyring::{Asked, KeyAnswer, Keyring};
 use serde_json::{Map, Value};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Longer tokens are refused before anything is decoded: a session token has 1 to 2 KB.
 pub const LONGEST: usize = 8 * 1024;
 
+/// What is known of a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is good.
+    Verified(Rc<Claims>),
+    /// It was good before, and still is.
+    Remembered(Rc<Claims>),
+    /// It isn't.
+    Refused(Rejection),
+    /// It names a key of this provider, by its index, that has not been fetched yet, if there is one.
+    KeyUnknown(usize),
+    /// The keys that it would take can't be had.
+    NoKeys,
+}
+
 /// Verifies a token against the configured providers.
 ///
 /// `now` is the time since the Unix epoch.
+pub fn verify(token: &[u8], auth: &Auth, keyring: &mut Keyring, now: Duration) -> Verdict {
+    if token.len() > LONGEST {
+        return Verdict::Refused(Rejection::TokenTooLong);
+    }
+    let digest = cache::digest(token);
+    if let Some(claims) = keyring.cache.find(&digest, now, auth.clock_skew) {
+        return Verdict::Remembered(claims);
+    }
+    match afresh(token, auth, keyring, now) {
+        Ok((claims, provider, key)) => {
+            let claims = Rc::new(claims);
+            keyring.cache.put(digest, Rc::clone(&claims), provider, key);
+            Verdict::Verified(claims)
+        }
+        Err(verdict) => verdict,
+    }
+}
+
+/// Takes the claims that Envoy's jwt_authn left behind, where it has verified the token.
 ///
 /// # Errors
-/// The refusal that applies; all of them are 401 to the client.
-pub fn verify(token: &[u8], auth: &Auth, now: Duration) -> Result<Claims, Rejection> {
+/// There are none, or they name no subject.
+pub fn trust(payload: Option<&Map<String, Value>>, trusted: &crate::config::Trusted) -> Result<Claims, Rejection> {
+    claims::trust(payload.ok_or(Rejection::TokenMissing)?, trusted)
+}
+
+impl From<Rejection> for Verdict {
+    fn from(rejection: Rejection) -> Self {
+        Verdict::Refused(rejection)
+    }
+}
+
+/// The claims, and whose key vouched for them; or whatever else there is to say.
+fn afresh(token: &[u8], auth: &Auth, keyring: &Keyring, now: Duration) -> Result<(Claims, usize, u64), Verdict> {
     let token = shape(token)?;
     let payload = payload(token)?;
     let header = header(token)?;
-    let mut refusal = Rejection::TokenIssuer;
-    for provider in responsible(&auth.providers, payload.get("iss").and_then(Value::as_str)) {
-        match signature(token, &header, provider) {
-            Ok(()) => return claims::judge(&payload, provider, auth, now),
-            // What stopped the last provider is the most telling: the key was there, or it wasn't.
-            Err(rejection) => refusal = rejection,
+    let mut verdict = Verdict::Refused(Rejection::TokenIssuer);
+    for (i, provider) in responsible(&auth.providers, payload.get("iss").and_then(Value::as_str)) {
+        match signature(token, &header, i, provider, keyring, now) {
+            Ok(key) => return Ok((claims::judge(&payload, provider, auth, now)?, i, key)),
+            // Where keys are missing nothing can be said for sure, so that outweighs a refusal, and
+            // among refusals the last is the most telling.
+            Err(next) => verdict = if next.weight() >= verdict.weight() { next } else { verdict },
         }
     }
-    Err(refusal)
+    Err(verdict)
 }
 
-/// Three parts of base64url, not empty but for what `alg` has to say about the signature.
-fn shape(token: &[u8]) -> Result<&str, Rejection> {
-    if token.len() > LONGEST {
-        return Err(Rejection::TokenTooLong);
+impl Verdict {
+    fn weight(&self) -> u8 {
+        match self {
+            Verdict::Verified(_) | Verdict::Remembered(_) | Verdict::Refused(_) => 0,
+            Verdict::KeyUnknown(_) => 1,
+            Verdict::NoKeys => 2,
+        }
     }
+}
+
+/// Three parts.
+fn shape(token: &[u8]) -> Result<&str, Rejection> {
     let token = std::str::from_utf8(token).map_err(|_| Rejection::TokenMalformed)?;
     if token.split('.').count() != 3 {
         return Err(Rejection::TokenMalformed);
@@ -73,25 +131,40 @@ fn object(part: &str) -> Result<Map<String, Value>, Rejection> {
 }
 
 /// The providers whose issuer it is, in order; where there is none, those without an issuer.
-fn responsible<'a>(providers: &'a [Provider], issuer: Option<&str>) -> impl Iterator<Item = &'a Provider> {
+fn responsible<'a>(providers: &'a [Provider], issuer: Option<&str>) -> impl Iterator<Item = (usize, &'a Provider)> {
     let claimed = issuer.is_some() && providers.iter().any(|provider| provider.issuer.as_deref() == issuer);
     let issuer = issuer.filter(|_| claimed).map(str::to_owned);
-    providers.iter().filter(move |provider| provider.issuer == issuer)
+    providers.iter().enumerate().filter(move |(_, provider)| provider.issuer == issuer)
 }
 
 /// How many keys are tried for one token, so that a token without `kid` can't buy a hundred
 /// signatures' worth of time.
 const TRIED: usize = 8;
 
-fn signature(token: &str, header: &TokenMetadata, provider: &Provider) -> Result<(), Rejection> {
-    let mut keys = provider.keys.iter().filter(|key| key.algorithm().name() == header.algorithm()).peekable();
-    keys.peek().ok_or(Rejection::TokenAlgorithm)?;
+/// The key that vouches for the token.
+fn signature(token: &str, header: &TokenMetadata, i: usize, provider: &Provider, keyring: &Keyring, now: Duration) -> Result<u64, Verdict> {
+    // An algorithm that the provider may use at all, now or after its keys have changed.
+    let accepted = match &provider.keys {
+        Source::Fixed(keys) => keys.iter().any(|key| key.algorithm().name() == header.algorithm()),
+        Source::Remote(jwks) => jwks.algorithms.iter().any(|algorithm| algorithm.name() == header.algorithm()),
+    };
+    if !accepted {
+        return Err(Rejection::TokenAlgorithm.into());
+    }
+    let keys = keyring.keys(i, &provider.keys, now).ok_or(Verdict::NoKeys)?;
     // A key without an id may be the one that is meant, as may any where the token names none.
-    let named = |key: &&Key| header.key_id().is_none_or(|kid| key.kid().is_none_or(|own| own == kid));
-    let mut keys = keys.filter(named).take(TRIED).peekable();
-    keys.peek().ok_or(Rejection::TokenKey)?;
-    let verified = keys.any(|key| key.verify::<Map<String, Value>>(token, signature_alone()).is_ok());
-    if verified { Ok(()) } else { Err(Rejection::TokenSignature) }
+    let meant = |key: &&Key| header.key_id().is_none_or(|kid| key.kid().is_none_or(|own| own == kid));
+    let mut tried = keys.iter().filter(|key| key.algorithm().name() == header.algorithm()).filter(meant).take(TRIED).peekable();
+    let unknown = tried.peek().is_none();
+    if let Some(key) = tried.find(|key| key.verifies(token, signature_alone())) {
+        return Ok(key.id());
+    }
+    let refusal = if unknown { Rejection::TokenKey } else { Rejection::TokenSignature };
+    match &provider.keys {
+        // Keys that are fetched may have changed since. Without ids that shows in the signature alone.
+        Source::Remote(_) if unknown || header.key_id().is_none() => Err(Verdict::KeyUnknown(i)),
+        _ => Err(refusal.into()),
+    }
 }
 
 /// Options under which jwt-simple judges header and signature and lets all dates pass:

@@ -1,0 +1,35 @@
+//! What Envoy reports of a callout, fetched without trapping.
+
+use crate::export::Answer;
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::{BufferType, MapType};
+
+/// The response of the callout whose callback this is.
+pub struct Response {
+    /// `:status`; `None` where it is no number.
+    pub status: Option<u16>,
+    /// `content-type`.
+    pub content_type: Option<Vec<u8>>,
+    /// The body, up to the bound that was asked for.
+    pub body: Vec<u8>,
+}
+
+/// The response, with at most `most` bytes of its body; `None` if it broke off.
+pub fn read(num_headers: usize, body_size: usize, most: usize) -> Option<Response> {
+    if num_headers == 0 {
+        return None;
+    }
+    let header = |name| hostcalls::get_map_value_bytes(MapType::HttpCallResponseHeaders, name).ok().flatten();
+    let status = header(":status").and_then(|status| String::from_utf8(status).ok()?.parse().ok());
+    let content_type = header("content-type");
+    let size = body_size.min(most);
+    let body = if size == 0 { None } else { hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, size).ok().flatten() };
+    Some(Response { status, content_type, body: body.unwrap_or_default() })
+}
+
+impl Response {
+    /// As an export's answer.
+    pub fn as_answer(&self) -> Answer<'_> {
+        Answer::Response { status: self.status, content_type: self.content_type.as_deref(), body: &self.body }
+    }
+}

@@ -1,0 +1,111 @@
+//! One HTTP stream.
+
+use super::{Done, Plugin, SOON, answer, now};
+use crate::config;
+use crate::export::{self, Answer};
+use crate::ingest::{Event, Ingest};
+use crate::request::{self, Headers};
+use proxy_wasm::hostcalls;
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::{Action, Bytes};
+use serde_json::{Map, Value};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// One HTTP stream.
+pub struct Stream {
+    id: u32,
+    plugin: Rc<Plugin>,
+    ingest: Rc<RefCell<Ingest>>,
+}
+
+impl Stream {
+    /// A stream that has just begun.
+    pub fn new(id: u32, plugin: Rc<Plugin>) -> Stream {
+        Stream { id, plugin, ingest: Rc::default() }
+    }
+
+    fn on(&mut self, event: Event<'_>) -> Action {
+        let done = self.plugin.run(&mut self.ingest.borrow_mut(), event);
+        match done {
+            Done::Action(action) => action,
+            // The SDK brings the answer to the context that asked: this one.
+            Done::Exporting(_) => Action::Pause,
+            Done::Waiting => {
+                let mut waiting = self.plugin.waiting.borrow_mut();
+                waiting.alive.insert(self.id, Rc::clone(&self.ingest));
+                waiting.line.push_back(self.id);
+                let _ = hostcalls::set_tick_period(SOON);
+                Action::Pause
+            }
+        }
+    }
+
+    /// The claims that Envoy's jwt_authn left in dynamic metadata, where it is trusted.
+    fn verified(&self) -> Option<Map<String, Value>> {
+        let trusted = self.plugin.shared.config.auth.trusted.as_ref()?;
+        let path = vec!["metadata", "filter_metadata", "envoy.filters.http.jwt_authn", &trusted.payload_in_metadata];
+        match config::structpb::decode(&hostcalls::get_property(path).ok()??)? {
+            Value::Object(payload) => Some(payload),
+            _ => None,
+        }
+    }
+}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _num_headers: usize, end: bool) -> Action {
+        let path = self.get_http_request_header_bytes(":path");
+        if !request::is_ingest(path.as_deref(), &self.plugin.shared.config) {
+            let headers = Headers { path: path.as_deref(), ..Headers::default() };
+            return self.on(Event::Headers { headers, verified: None, end });
+        }
+        let header = |name| -> Option<Bytes> { self.get_http_request_header_bytes(name) };
+        let (method, authorization) = (header(":method"), header("authorization"));
+        let (content_length, content_encoding) = (header("content-length"), header("content-encoding"));
+        let headers = Headers {
+            method: method.as_deref(),
+            path: path.as_deref(),
+            authorization: authorization.as_deref(),
+            content_length: content_length.as_deref(),
+            content_encoding: content_encoding.as_deref(),
+        };
+        let verified = self.verified();
+        self.on(Event::Headers { headers, verified: verified.as_ref(), end })
+    }
+
+    fn on_http_request_body(&mut self, body_size: usize, end: bool) -> Action {
+        self.on(Event::Buffered { bytes: body_size, end })
+    }
+
+    /// With trailers the body never ends by itself: they are its end.
+    fn on_http_request_trailers(&mut self, _num_trailers: usize) -> Action {
+        self.on(Event::Trailers)
+    }
+}
+
+impl Context for Stream {
+    fn on_http_call_response(&mut self, _token: u32, num_headers: usize, body_size: usize, _num_trailers: usize) {
+        let response = answer::read(num_headers, body_size, body_size);
+        let answer = self.plugin.report(response.as_ref());
+        self.on(Event::Answer(answer));
+    }
+
+    fn on_done(&mut self) -> bool {
+        self.on(Event::Closed);
+        self.plugin.waiting.borrow_mut().alive.remove(&self.id);
+        true
+    }
+}
+
+impl Plugin {
+    /// Says in the log, not too often, if an export has failed.
+    pub fn report<'r>(&self, response: Option<&'r answer::Response>) -> Answer<'r> {
+        let answer = response.map_or(Answer::Reset, answer::Response::as_answer);
+        if let Err(rejection) = export::judge(answer) {
+            let cluster = &self.shared.config.export.cluster;
+            let status = response.and_then(|response| response.status).map(|status| format!(" (status {status})")).unwrap_or_default();
+            self.failures.warn(now(), || format!("export to cluster {cluster}: {}{status}", rejection.meaning().trim()));
+        }
+        answer
+    }
+}
