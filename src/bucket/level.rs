@@ -11,12 +11,15 @@ use std::time::Duration;
 /// A bucket at a moment. The default is a full one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Level {
-    /// When it is full, in nanoseconds since the Unix epoch, rounded down.
-    pub full_at: u64,
+    /// When it is full, in nanoseconds since the Unix epoch, rounded down. A slow and large bucket may
+    /// take longer than 64 bits last, which is until 2554.
+    pub full_at: u128,
     /// What was rounded off, in parts of `tokens_per_fill`; always less than that.
     pub part: u32,
     /// When it was last changed, in nanoseconds since the Unix epoch.
     pub changed_at: u64,
+    /// When it is looked at; not kept. The clock of another worker may have been a little ahead.
+    pub seen_at: u64,
 }
 
 /// Workers read the clock at slightly different moments; more than this backwards is a jump.
@@ -29,26 +32,38 @@ impl Level {
     /// was set forward can at most fill the bucket.
     pub fn at(self, now: Duration, limit: TokenBucket) -> Level {
         let now = nanos(now);
-        if self.part >= limit.tokens_per_fill || self.full_at <= now {
-            return Level { full_at: now, part: 0, changed_at: now };
-        }
+        let seen = Level { changed_at: self.changed_at.max(now), seen_at: now, ..self };
         let back = self.changed_at.saturating_sub(now);
         if back > SKEW {
-            return Level { full_at: self.full_at.saturating_sub(back), part: self.part, changed_at: now };
+            return Level { full_at: self.full_at.saturating_sub(u128::from(back)), changed_at: now, ..seen }.valid(limit);
         }
-        Level { changed_at: self.changed_at.max(now), ..self }
+        seen.valid(limit)
+    }
+
+    /// A full bucket is full now, and a part is less than a whole.
+    fn valid(self, limit: TokenBucket) -> Level {
+        let at = u128::from(self.changed_at);
+        let full = self.full_at < at || (self.full_at == at && self.part == 0);
+        if full || self.part >= limit.tokens_per_fill { Level { full_at: at, part: 0, ..self } } else { self }
+    }
+
+    /// How long until it is full, in nanoseconds, whatever its limit.
+    pub fn missing_time(self, now: u64) -> u128 {
+        let back = self.changed_at.saturating_sub(now);
+        let at = if back > SKEW { self.changed_at } else { now };
+        self.full_at.saturating_sub(u128::from(at))
     }
 
     /// Nanosecond parts that are missing from a full bucket at `changed_at`.
     fn missing(self, limit: TokenBucket) -> u128 {
-        let whole = u128::from(self.full_at.saturating_sub(self.changed_at));
-        whole * u128::from(limit.tokens_per_fill) + u128::from(self.part)
+        let whole = self.full_at.saturating_sub(u128::from(self.changed_at));
+        whole.saturating_mul(u128::from(limit.tokens_per_fill)).saturating_add(u128::from(self.part))
     }
 
     fn with_missing(self, missing: u128, limit: TokenBucket) -> Level {
         let parts = u128::from(limit.tokens_per_fill.max(1));
-        let whole = u64::try_from(missing / parts).unwrap_or(u64::MAX);
-        Level { full_at: self.changed_at.saturating_add(whole), part: (missing % parts) as u32, ..self }
+        let full_at = u128::from(self.changed_at).saturating_add(missing / parts);
+        Level { full_at, part: (missing % parts) as u32, ..self }
     }
 
     /// Takes tokens if there is more than none, and may overdraw.
@@ -72,6 +87,7 @@ impl Level {
         let capacity = parts(u64::from(limit.max_tokens), limit);
         let over = self.missing(limit).checked_sub(capacity)?;
         let nanos = over / u128::from(limit.tokens_per_fill.max(1)) + 1;
+        let nanos = nanos.saturating_add(u128::from(self.changed_at.saturating_sub(self.seen_at)));
         Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
     }
 }

@@ -92,16 +92,18 @@ impl<'a> Limiter<'a> {
     /// The cheap look, before the body is read: is there anything left at all?
     ///
     /// # Errors
-    /// The bucket that is empty, and when it won't be.
+    /// The first bucket that is empty, and when none will be.
     pub fn look(&self, session: Option<&str>, now: Duration, store: &mut dyn Store) -> Result<(), Refusal> {
+        let mut refusal: Option<Refusal> = None;
         for line in self.lines(session) {
             let level = table::find(store, self.limits.slots, line.owner).map(|level| level.at(now, line.limit));
-            let wait = level.and_then(|level| level.wait(line.limit));
-            if wait.is_some() {
-                return Err(Refusal { rejection: line.refused, retry_after: wait });
+            if let Some(wait) = level.and_then(|level| level.wait(line.limit)) {
+                let (rejection, longest) =
+                    refusal.map_or((line.refused, wait), |first| (first.rejection, first.retry_after.unwrap_or_default().max(wait)));
+                refusal = Some(Refusal { rejection, retry_after: Some(longest) });
             }
         }
-        Ok(())
+        refusal.map_or(Ok(()), Err)
     }
 
     /// Charges every bucket of the request, or none.
@@ -123,7 +125,9 @@ impl<'a> Limiter<'a> {
                 Ok(()) => charge.taken.push((line, amount)),
                 Err(refusal) => {
                     charge.refund(now, store, stats);
-                    return Err(refusal);
+                    // Another bucket may be empty for longer.
+                    let longest = self.look(session, now, store).err().and_then(|other| other.retry_after).max(refusal.retry_after);
+                    return Err(Refusal { retry_after: longest, ..refusal });
                 }
             }
         }

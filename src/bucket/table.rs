@@ -1,7 +1,7 @@
 //! Where buckets are kept: a fixed number of sets, each one value in shared data with eight places.
 //!
-//! Layout of a set: one version byte, then up to eight entries of 28 bytes, little-endian:
-//! fingerprint u64 (0: empty), `full_at` u64, `part` u32, `changed_at` u64. Bytes that don't fit
+//! Layout of a set: one version byte, then up to eight entries of 36 bytes, little-endian:
+//! fingerprint u64 (0: empty), `full_at` u128, `part` u32, `changed_at` u64. Bytes that don't fit
 //! are treated as an empty set. In a crowded set the bucket that is nearest to full gives way, so
 //! that forgetting it gives away the least; one that is full is as good as absent.
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 const VERSION: u8 = 1;
 const PLACES: u32 = 8;
-const ENTRY: usize = 28;
+const ENTRY: usize = 36;
 
 #[derive(Clone, Copy, Default)]
 struct Entry {
@@ -74,7 +74,7 @@ impl Set {
         let cost = |entry: &Entry| match entry.fingerprint {
             fingerprint if fingerprint == owner => (0, 0),
             0 => (1, 0),
-            _ => (2, entry.level.full_at.saturating_sub(now)),
+            _ => (2, entry.level.missing_time(now)),
         };
         if let Some(entry) = self.entries.iter_mut().min_by_key(|entry| cost(entry)) {
             *entry = Entry { fingerprint: owner, level };
@@ -112,15 +112,16 @@ fn decode(bytes: &[u8]) -> Option<[Entry; PLACES as usize]> {
     }
     for (entry, chunk) in entries.iter_mut().zip(chunks) {
         let (fingerprint, rest) = chunk.split_first_chunk::<8>()?;
-        let (full_at, rest) = rest.split_first_chunk::<8>()?;
+        let (full_at, rest) = rest.split_first_chunk::<16>()?;
         let (part, rest) = rest.split_first_chunk::<4>()?;
         let (changed_at, _) = rest.split_first_chunk::<8>()?;
         *entry = Entry {
             fingerprint: u64::from_le_bytes(*fingerprint),
             level: Level {
-                full_at: u64::from_le_bytes(*full_at),
+                full_at: u128::from_le_bytes(*full_at),
                 part: u32::from_le_bytes(*part),
                 changed_at: u64::from_le_bytes(*changed_at),
+                seen_at: 0,
             },
         };
     }
