@@ -46,7 +46,7 @@ pub fn callout(export: &Export, protobuf: Vec<u8>) -> Callout<'_> {
     if let Some(token) = &export.token {
         headers.push(("authorization", token.reveal()));
     }
-    headers.extend(export.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    headers.extend(export.headers.iter().map(|(name, value)| (name.as_str(), value.reveal())));
     let compressed = match export.compression {
         Compression::Gzip => gzip(&protobuf),
         Compression::None => None,
@@ -114,15 +114,20 @@ fn accepted(content_type: Option<&[u8]>, body: &[u8]) -> Option<Delivery> {
     // Some backends answer in JSON whatever was asked in.
     if media_type.eq_ignore_ascii_case(b"application/json") {
         let response: serde_json::Map<String, Value> = serde_json::from_slice(body).ok()?;
-        let known = |name: &String| name == "partialSuccess" || name == "partial_success";
-        if !response.keys().all(known) {
-            return None;
+        let Some(partial) = response.get("partialSuccess").or_else(|| response.get("partial_success")) else {
+            // Nothing but an empty object says that all were taken; any other page might say anything.
+            return response.is_empty().then(Delivery::default);
+        };
+        if partial.is_null() {
+            return Some(Delivery::default());
         }
-        let partial = response.values().next();
-        let rejected = partial.and_then(|partial| partial.get("rejectedLogRecords").or_else(|| partial.get("rejected_log_records")));
+        let partial = partial.as_object()?;
+        let Some(count) = partial.get("rejectedLogRecords").or_else(|| partial.get("rejected_log_records")) else {
+            return Some(Delivery::default());
+        };
         // 64-bit numbers are strings in protobuf's JSON.
-        let rejected = rejected.and_then(|value| value.as_u64().or_else(|| value.as_str()?.parse().ok()));
-        return Some(Delivery { rejected: rejected.unwrap_or(0) });
+        let rejected = count.as_u64().or_else(|| count.as_str()?.parse().ok())?;
+        return Some(Delivery { rejected });
     }
     None
 }

@@ -115,7 +115,7 @@ enum Phase {
 #[derive(Debug)]
 struct Awaiting {
     token: Vec<u8>,
-    provider: usize,
+    providers: Vec<usize>,
     /// What the keyring had learnt when the token was last judged.
     generation: u64,
     received: Duration,
@@ -183,7 +183,11 @@ impl Ingest {
                 self.buffered(shared, claims, received, bytes, end)
             }
             (Phase::Reading { claims, received, buffered }, Event::Trailers) => self.buffered(shared, claims, received, buffered, true),
-            (Phase::Reading { claims, received, .. }, Event::Body(body)) => self.body(shared, &claims, received, body, world),
+            (Phase::Reading { claims, received, buffered }, Event::Body(body)) => {
+                // Less than what was announced would look like JSON that breaks off.
+                let whole = body.filter(|body| body.len() == buffered);
+                self.body(shared, &claims, received, whole, world)
+            }
             (Phase::Draining { seen }, Event::Buffered { bytes, end }) => self.drain(shared, seen, bytes, end),
             (Phase::Draining { seen }, Event::Trailers) => self.drain(shared, seen, 0, true),
             (Phase::Exporting { records, charge, since }, Event::Answer(answer)) => {
@@ -237,10 +241,10 @@ impl Ingest {
                 self.admit(shared, claims, world.now, announced, body, world)
             }
             Verdict::Refused(rejection) => Err(rejection.into()),
-            Verdict::KeyUnknown(provider) if world.keyring.wait(provider, world.now) => {
+            Verdict::KeyUnknown(providers) if world.keyring.wait(&providers, world.now) => {
                 let generation = world.keyring.generation();
                 let token = token.to_vec();
-                self.phase = Phase::Awaiting(Awaiting { token, provider, generation, received: world.now, announced, body });
+                self.phase = Phase::Awaiting(Awaiting { token, providers, generation, received: world.now, announced, body });
                 Ok(Effect::AwaitKeys)
             }
             Verdict::KeyUnknown(_) | Verdict::NoKeys => Err(no_keys(world)),
@@ -289,7 +293,7 @@ impl Ingest {
             }
             Verdict::Refused(rejection) => Err(rejection.into()),
             Verdict::NoKeys => Err(no_keys(world)),
-            Verdict::KeyUnknown(_) => match world.keyring.asked(awaiting.provider, awaiting.received) {
+            Verdict::KeyUnknown(_) => match world.keyring.asked(&awaiting.providers, awaiting.received) {
                 // The keys are newer than the question: there is no such key.
                 Asked::Answered => Err(Rejection::TokenKey.into()),
                 Asked::Waiting if !waited => {

@@ -63,6 +63,8 @@ rejections! {
     KeysUnavailable => "keys_unavailable",
     /// The body is larger than `max_body_bytes`.
     BodyTooLarge => "body_too_large",
+    /// The batch has more records than any client sends.
+    TooManyRecords => "too_many_records",
     /// The body has a Content-Encoding that the filter doesn't undo.
     EncodingUnsupported => "encoding_unsupported",
     /// The request has no body.

@@ -42,6 +42,7 @@ fn problem(rejection: Rejection) -> (u32, &'static str) {
         | Rejection::TokenSubject => (401, "A valid session token is required"),
         Rejection::MethodNotAllowed => (405, "Only POST is allowed here"),
         Rejection::BodyTooLarge => (413, "The body is too large"),
+        Rejection::TooManyRecords => (413, "The batch has too many records"),
         Rejection::EncodingUnsupported => (415, "The content encoding is not supported"),
         Rejection::UserRateLimited | Rejection::SessionRateLimited | Rejection::LimiterContended => (429, "Too many records"),
         // The client did nothing wrong: it keeps its records and tries again.
@@ -133,8 +134,15 @@ mod tests {
     fn only_what_can_never_succeed_destroys_records() {
         let destroying: Vec<&str> =
             Rejection::ALL.iter().filter(|&&r| matches!(status(r), 400 | 402..=428 | 430..=499)).map(|r| r.name()).collect();
-        let expected =
-            ["method_not_allowed", "body_too_large", "encoding_unsupported", "body_missing", "body_not_json", "envelope_without_logs"];
+        let expected = [
+            "method_not_allowed",
+            "body_too_large",
+            "too_many_records",
+            "encoding_unsupported",
+            "body_missing",
+            "body_not_json",
+            "envelope_without_logs",
+        ];
         assert_eq!(destroying, expected);
     }
 

@@ -14,6 +14,10 @@ pub struct NotJson;
 /// A string's bytes; always UTF-8.
 pub type Text<'a> = Cow<'a, [u8]>;
 
+/// Values that nobody descends into may be nested so deep: the VM's stack is 1 MiB, and serde_json
+/// stops at 128.
+const DEEPEST: usize = 200;
+
 /// What comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -127,32 +131,55 @@ impl<'a> Json<'a> {
         match self.inner.known_number_bytes(peek) {
             Ok(_) => {}
             // jiter stops at some thousand digits; JSON doesn't.
-            Err(error) if matches!(error.error_type, JiterErrorType::JsonError(JsonErrorType::NumberOutOfRange)) => self.skip_whole(start),
+            Err(error) if matches!(error.error_type, JiterErrorType::JsonError(JsonErrorType::NumberOutOfRange)) => {
+                self.skip_digits(start)?
+            }
             Err(_) => return Err(NotJson),
         }
         Ok(self.since(start))
     }
 
-    /// Passes over a very long run of digits: what follows it is read by a parser that begins there.
-    fn skip_whole(&mut self, start: usize) {
+    /// Passes over a number with a very long run of digits: what follows it is read by a parser that
+    /// begins there.
+    fn skip_digits(&mut self, start: usize) -> Result<(), NotJson> {
         let rest = self.body.get(start..).unwrap_or_default();
-        let end = rest.iter().position(|b| !matches!(b, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')).unwrap_or(rest.len());
-        self.base = start + end;
+        let length = number_length(rest).ok_or(NotJson)?;
+        self.base = start + length;
         self.inner = Jiter::new(self.body.get(self.base..).unwrap_or_default());
+        Ok(())
     }
 
     /// Passes over any value.
     ///
     /// # Errors
-    /// What isn't JSON, or is nested deeper than jiter follows (200).
+    /// What isn't JSON, or is nested deeper than [`DEEPEST`].
     pub fn skip(&mut self) -> Result<(), NotJson> {
-        if self.peek()? == Kind::Number {
-            return self.digits().map(|_| ());
+        self.skip_within(DEEPEST)
+    }
+
+    fn skip_within(&mut self, levels: usize) -> Result<(), NotJson> {
+        match self.peek()? {
+            Kind::Null => self.null()?,
+            Kind::Bool => drop(self.boolean()?),
+            Kind::Number => drop(self.digits()?),
+            Kind::String => drop(self.inner.next_str().map_err(|_| NotJson)?),
+            Kind::Array => {
+                let inside = levels.checked_sub(1).ok_or(NotJson)?;
+                let mut more = self.array()?;
+                while more {
+                    self.skip_within(inside)?;
+                    more = self.next_element()?;
+                }
+            }
+            Kind::Object => {
+                let inside = levels.checked_sub(1).ok_or(NotJson)?;
+                let mut more = self.inner.next_object().map_err(|_| NotJson)?.is_some();
+                while more {
+                    self.skip_within(inside)?;
+                    more = self.inner.next_key().map_err(|_| NotJson)?.is_some();
+                }
+            }
         }
-        let start = self.position();
-        self.inner.next_skip().map_err(|_| NotJson)?;
-        // Skipping doesn't look into strings.
-        std::str::from_utf8(self.since(start)).map_err(|_| NotJson)?;
         Ok(())
     }
 
@@ -220,6 +247,27 @@ fn borrow<'a>(body: &'a [u8], text: &str) -> Text<'a> {
         Some(slice) if offset < body.len() => Cow::Borrowed(slice),
         _ => Cow::Owned(text.as_bytes().to_vec()),
     }
+}
+
+/// The length of the number that a text begins with (RFC 8259, 6).
+fn number_length(text: &[u8]) -> Option<usize> {
+    let digits = |at: usize| text.get(at..).unwrap_or_default().iter().take_while(|b| b.is_ascii_digit()).count();
+    let mut at = usize::from(text.first() == Some(&b'-'));
+    let whole = digits(at);
+    if whole == 0 || (whole > 1 && text.get(at) == Some(&b'0')) {
+        return None;
+    }
+    at += whole;
+    if text.get(at) == Some(&b'.') {
+        let fraction = digits(at + 1);
+        at = if fraction > 0 { at + 1 + fraction } else { return None };
+    }
+    if matches!(text.get(at), Some(b'e' | b'E')) {
+        let sign = usize::from(matches!(text.get(at + 1), Some(b'+' | b'-')));
+        let exponent = digits(at + 1 + sign);
+        at = if exponent > 0 { at + 1 + sign + exponent } else { return None };
+    }
+    Some(at)
 }
 
 fn number(text: &[u8]) -> Number<'_> {

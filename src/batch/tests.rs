@@ -194,3 +194,26 @@ pub fn any_json() -> impl Strategy<Value = String> {
         ]
     })
 }
+
+#[test]
+fn a_long_number_costs_nothing_wherever_it_stands() {
+    let long = "9".repeat(5_000);
+    for number in [long.clone(), format!("-{long}"), format!("{long}.5"), format!("{long}e-3"), format!("0.{long}")] {
+        for body in
+            [format!(r#"{{"logs":[{number}]}}"#), format!(r#"{{"logs":[],"x":[{number},1]}}"#), format!(r#"{{"logs":[[[{number}]],2]}}"#)]
+        {
+            assert!(visit(&body).is_ok(), "{}", &body[..40]);
+        }
+    }
+    for number in [
+        format!("{long}-"),
+        format!("{long}-+.eE..--"),
+        format!("{long}."),
+        format!("{long}e"),
+        format!("{long}e+"),
+        format!("0{long}"),
+        format!("{long}x"),
+    ] {
+        assert_eq!(visit(&format!(r#"{{"logs":[{number}]}}"#)), Err(Rejection::BodyNotJson), "{}", &number[4_990..]);
+    }
+}

@@ -230,7 +230,7 @@ impl<'a> Object<'a> {
     }
 
     /// Header names and values, names in lower case, in the order of the names.
-    pub fn headers(&mut self, name: &'static str, faults: &mut Faults) -> Vec<(String, String)> {
+    pub fn headers(&mut self, name: &'static str, faults: &mut Faults) -> Vec<(String, Secret)> {
         let path = self.at(name);
         let mut headers = Vec::new();
         for (header, value) in self.map(name, faults).into_iter().flatten() {
@@ -244,7 +244,7 @@ impl<'a> Object<'a> {
             } else if !value.bytes().all(|b| (b' '..=b'~').contains(&b)) {
                 faults.add(&path, "is no header value: printable ASCII without line breaks");
             } else {
-                headers.push((header, value));
+                headers.push((header, Secret::new(value)));
             }
         }
         headers

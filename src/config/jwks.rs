@@ -41,15 +41,17 @@ pub fn parse(set: &Value, algorithms: &[Algorithm]) -> Set {
             parsed.fault(&path, "must be an object");
             continue;
         };
-        if let Some(kid) = jwk.get("kid").and_then(Value::as_str) {
-            if kids.contains(&kid) {
-                parsed.fault(&format!("{path}.kid"), "stands twice in the set");
-                continue;
-            }
-            kids.push(kid);
+        let kid = jwk.get("kid").and_then(Value::as_str);
+        if kid.is_some_and(|kid| kids.contains(&kid)) {
+            parsed.fault(&format!("{path}.kid"), "stands twice in the set");
+            continue;
         }
         match read(jwk, algorithms) {
-            Ok(keys) => parsed.keys.extend(keys),
+            // Only a key that can be used takes its id: a broken one must not keep out a good one.
+            Ok(keys) => {
+                kids.extend(kid.filter(|_| !keys.is_empty()));
+                parsed.keys.extend(keys);
+            }
             Err((field, what)) => parsed.fault(&format!("{path}.{field}"), what),
         }
     }

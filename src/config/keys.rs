@@ -6,7 +6,6 @@
 use super::fields::{Faults, Object};
 use super::jwks::{self, Set};
 use super::{Environment, Secret};
-use jwt_simple::algorithms::RSAPublicKey;
 use jwt_simple::prelude::{
     ECDSAP256PublicKeyLike, ECDSAP384PublicKeyLike, ES256PublicKey, ES384PublicKey, Ed25519PublicKey, EdDSAPublicKeyLike, HS256Key,
     HS384Key, HS512Key, MACLike, NoCustomClaims, PS256PublicKey, PS384PublicKey, PS512PublicKey, RS256PublicKey, RS384PublicKey,
@@ -188,6 +187,9 @@ impl RemoteJwks {
         let cache = node.whole("cache_seconds", 10..=604_800, faults).unwrap_or(600);
         let max_stale = node.whole("max_stale_seconds", 10..=31_536_000, faults).unwrap_or(86_400);
         let timeout = node.whole("timeout_ms", 1..=9_000, faults).unwrap_or(2_000);
+        if max_stale < cache {
+            faults.add(&node.at("max_stale_seconds"), "must be at least cache_seconds");
+        }
         if algorithms.iter().any(|algorithm| algorithm.family() == Family::Hmac) {
             faults.add(&node.at("uri"), "a secret is never fetched: algorithms must not name HS256, HS384 or HS512");
         }
@@ -307,12 +309,6 @@ fn from_pem(algorithm: Algorithm, pem: &str) -> Result<Key, String> {
     if algorithm.family() == Family::Hmac {
         return Err(format!("a public key can't verify {}: use hmac_secret_env", algorithm.name()));
     }
-    if algorithm.family() == Family::Rsa
-        && let Ok(rsa) = RSAPublicKey::from_pem(pem)
-        && !rsa_is_long_enough(&rsa.to_components().n)
-    {
-        return Err("an RSA key must have at least 2048 bits".to_owned());
-    }
     let key = match algorithm {
         Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => None,
         Algorithm::Rs256 => RS256PublicKey::from_pem(pem).ok().map(Key::from),
@@ -325,7 +321,8 @@ fn from_pem(algorithm: Algorithm, pem: &str) -> Result<Key, String> {
         Algorithm::Es384 => ES384PublicKey::from_pem(pem).ok().map(Key::from),
         Algorithm::EdDsa => Ed25519PublicKey::from_pem(pem).ok().map(Key::from),
     };
-    key.ok_or_else(|| format!("is no public key for {} in PEM (SPKI, \"BEGIN PUBLIC KEY\")", algorithm.name()))
+    // jwt-simple refuses RSA keys under 2048 bits too, and doesn't say which it was.
+    key.ok_or_else(|| format!("is no public key for {} in PEM (SPKI, \"BEGIN PUBLIC KEY\"; RSA: at least 2048 bits)", algorithm.name()))
 }
 
 /// Whether a modulus, big-endian, has at least 2048 bits.

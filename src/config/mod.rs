@@ -135,8 +135,8 @@ pub struct Export {
     pub path: String,
     /// The value of `authorization`, if the VM is to send one.
     pub token: Option<Secret>,
-    /// Further headers, names in lower case.
-    pub headers: Vec<(String, String)>,
+    /// Further headers, names in lower case. A value may well be a key.
+    pub headers: Vec<(String, Secret)>,
     /// How long the backend may take.
     pub timeout: Duration,
     /// Of the callout's body.
@@ -316,7 +316,7 @@ impl TokenBucket {
 const YEAR_MS: u64 = 366 * 24 * 60 * 60 * 1000;
 
 /// What the filter itself says about the body that it sends.
-const OWN_HEADERS: &[&str] = &["content-type", "content-length", "content-encoding", "transfer-encoding", "host"];
+const OWN_HEADERS: &[&str] = &["content-type", "content-length", "content-encoding", "transfer-encoding", "host", "user-agent"];
 
 impl Export {
     fn read(mut node: Object<'_>, environment: Environment<'_>, faults: &mut Faults) -> Option<Export> {

@@ -1,4 +1,4 @@
-//! `google.protobuf.Struct` → JSON value.
+//! `google.protobuf.Struct` → JSON value, in the configuration and in dynamic metadata.
 //!
 //! Plain YAML in the Envoy file arrives as a serialized Struct. In it every number is a double,
 //! so whole ones become integers again; keys come in no order that means anything.
@@ -10,6 +10,23 @@ use serde_json::{Number, Value};
 /// The Struct as JSON, or `None` if the bytes are no Struct. An empty message is an empty object.
 pub fn decode(bytes: &[u8]) -> Option<Value> {
     prost_types::Struct::decode(bytes).ok().map(object)
+}
+
+/// `envoy.config.core.v3.Metadata`, as far as it is read here.
+#[derive(prost::Message)]
+struct Metadata {
+    #[prost(map = "string, message", tag = "1")]
+    filter_metadata: std::collections::HashMap<String, prost_types::Struct>,
+}
+
+/// An object in a filter's dynamic metadata, given all of a stream's metadata serialized.
+pub fn filter_metadata(bytes: &[u8], filter: &str, key: &str) -> Option<serde_json::Map<String, Value>> {
+    let mut metadata = Metadata::decode(bytes).ok()?;
+    let mut fields = metadata.filter_metadata.remove(filter)?.fields;
+    match value(fields.remove(key)?) {
+        Value::Object(object) => Some(object),
+        _ => None,
+    }
 }
 
 fn object(fields: prost_types::Struct) -> Value {

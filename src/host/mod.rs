@@ -5,8 +5,8 @@
 //! trap takes the worker's VM with everything that it holds. Call responses are looked at only
 //! where there are headers: after a reset there are none, and the getters trap on that too.
 //!
-//! A stream that waits for keys is resumed from the root context's tick: at most sixteen in one
-//! callback, since Envoy sends replies recursively when a callback ends, and only those that this
+//! A stream that waits for keys is resumed from the root context, at a tick or when keys have come: at
+//! most sixteen in one callback, since Envoy sends replies recursively when a callback ends, and only those that this
 //! VM knows to be alive, since the SDK traps on one that isn't.
 
 mod answer;
@@ -46,6 +46,8 @@ struct Plugin {
     key_failures: Throttle,
     keyring: RefCell<Keyring>,
     waiting: RefCell<Waiting>,
+    /// How often the root context ticks now.
+    period: Cell<Duration>,
 }
 
 /// Streams that the root context may have to resume.
@@ -59,8 +61,9 @@ struct Waiting {
     exports: HashMap<u32, u32>,
 }
 
-/// Ticks while keys are waited for, and otherwise.
+/// Ticks while a request waits for keys, while there are none, and otherwise.
 const SOON: Duration = Duration::from_millis(20);
+const SOONER: Duration = Duration::from_millis(200);
 const SOMETIME: Duration = Duration::from_secs(1);
 
 /// What an event came to.
@@ -74,6 +77,14 @@ enum Done {
 }
 
 impl Plugin {
+    /// Sets how often the root context ticks, where that changes: each call begins a new interval, so
+    /// calls that come faster than the interval would put the tick off for ever.
+    fn tick_every(&self, period: Duration) {
+        if self.period.replace(period) != period {
+            let _ = hostcalls::set_tick_period(period);
+        }
+    }
+
     /// Takes an event of the effective context's stream to its end: effects that ask for an answer at
     /// once get it.
     fn run(&self, ingest: &mut Ingest, event: Event<'_>) -> Done {

@@ -1,6 +1,6 @@
 //! The filter as configured, in one worker: configuration, keys, and streams that wait for them.
 
-use super::{Done, Plugin, SOMETIME, SOON, SharedData, Throttle, Waiting, answer, memory, now, stream};
+use super::{Done, Plugin, SOMETIME, SOON, SOONER, SharedData, Throttle, Waiting, answer, memory, now, stream};
 use crate::bucket::Limiter;
 use crate::config::{Config, Source};
 use crate::export::USER_AGENT;
@@ -9,9 +9,10 @@ use crate::token::{KeyAnswer, Keyring};
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// Envoy sends the replies of one callback recursively when it ends, and traps at some 300.
 const RESUMED_AT_ONCE: usize = 16;
@@ -47,9 +48,10 @@ impl Root {
             key_failures: Throttle::default(),
             keyring: RefCell::new(keyring),
             waiting: RefCell::new(Waiting::default()),
+            period: Cell::new(Duration::ZERO),
         }));
-        if ticks {
-            self.set_tick_period(SOON);
+        if ticks && let Some(plugin) = &self.plugin {
+            plugin.tick_every(SOON);
         }
     }
 
@@ -163,8 +165,15 @@ impl RootContext for Root {
             self.fetch(&plugin, provider);
         }
         plugin.resume(self.id);
-        let urgent = plugin.keyring.borrow().is_urgent();
-        self.set_tick_period(if urgent { SOON } else { SOMETIME });
+        let (awaited, missing) = {
+            let keyring = plugin.keyring.borrow();
+            (keyring.is_awaited(), keyring.is_missing())
+        };
+        plugin.tick_every(match (awaited, missing) {
+            (true, _) => SOON,
+            (false, true) => SOONER,
+            (false, false) => SOMETIME,
+        });
     }
 
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {

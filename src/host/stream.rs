@@ -35,20 +35,21 @@ impl Stream {
                 let mut waiting = self.plugin.waiting.borrow_mut();
                 waiting.alive.insert(self.id, Rc::clone(&self.ingest));
                 waiting.line.push_back(self.id);
-                let _ = hostcalls::set_tick_period(SOON);
+                drop(waiting);
+                self.plugin.tick_every(SOON);
                 Action::Pause
             }
         }
     }
 
     /// The claims that Envoy's jwt_authn left in dynamic metadata, where it is trusted.
+    ///
+    /// All metadata at once: Envoy hands over a message as protobuf, but a map in it as pairs of
+    /// strings, which would lose the claims' types.
     fn verified(&self) -> Option<Map<String, Value>> {
         let trusted = self.plugin.shared.config.auth.trusted.as_ref()?;
-        let path = vec!["metadata", "filter_metadata", "envoy.filters.http.jwt_authn", &trusted.payload_in_metadata];
-        match config::structpb::decode(&hostcalls::get_property(path).ok()??)? {
-            Value::Object(payload) => Some(payload),
-            _ => None,
-        }
+        let metadata = hostcalls::get_property(vec!["metadata"]).ok()??;
+        config::structpb::filter_metadata(&metadata, "envoy.filters.http.jwt_authn", &trusted.payload_in_metadata)
     }
 }
 
@@ -92,7 +93,11 @@ impl Context for Stream {
 
     fn on_done(&mut self) -> bool {
         self.on(Event::Closed);
-        self.plugin.waiting.borrow_mut().alive.remove(&self.id);
+        let mut waiting = self.plugin.waiting.borrow_mut();
+        if waiting.alive.remove(&self.id).is_some() {
+            let id = self.id;
+            waiting.line.retain(|&other| other != id);
+        }
         true
     }
 }

@@ -86,24 +86,25 @@ impl<'a> Attributes<'a> {
         result
     }
 
-    /// Reads one value and writes it as the client's attribute of that name; null is left out.
+    /// Reads one value and writes it as the client's attribute of that name; null is left out. Whether
+    /// it was written.
     ///
     /// # Errors
     /// Those of `json`.
-    pub fn read(&mut self, name: Text<'a>, json: &mut Json<'a>, own: Own<'_>, tally: &mut Tally) -> Result<(), NotJson> {
+    pub fn read(&mut self, name: Text<'a>, json: &mut Json<'a>, own: Own<'_>, tally: &mut Tally) -> Result<bool, NotJson> {
         if json.peek()? == Kind::Null {
-            return json.null();
+            return json.null().map(|()| false);
         }
         let room = self.count < MOST;
         let Some(name) = room.then(|| self.free(name, own, tally)).flatten() else {
             self.dropped += 1;
             tally.one(Oddity::DroppedAttribute);
-            return json.skip();
+            return json.skip().map(|()| false);
         };
         self.count += 1;
         self.read_own(&name, json, tally)?;
         self.names.insert(&name);
-        Ok(())
+        Ok(true)
     }
 
     /// Reads an object: each field an attribute. Whether one that `wanted` names was written.
@@ -124,8 +125,8 @@ impl<'a> Attributes<'a> {
                 tally.one(Oddity::DuplicateKey);
                 json.skip()?;
             } else {
-                found |= wanted(&name) && json.peek()? != Kind::Null;
-                self.read(name, json, own, tally)?;
+                let is_wanted = wanted(&name);
+                found |= self.read(name, json, own, tally)? && is_wanted;
             }
             key = json.next_key()?;
         }

@@ -51,14 +51,21 @@ pub struct Encoded {
     pub oddities: Vec<(Oddity, u64)>,
 }
 
+/// Clients send at most 100 records. What the filter adds to each makes the output up to eighty times
+/// as long as a body full of the shortest records, so their number is bounded.
+const MOST_RECORDS: usize = 10_000;
+
 /// Reads a batch and encodes it. Lone surrogates in `body` are overwritten on the way.
 ///
 /// # Errors
-/// A body that is no JSON or no envelope. No record is a reason.
+/// A body that is no JSON or no envelope, or too many records. What a record holds is no reason.
 pub fn encode(body: &mut [u8], known: Known<'_>, mapping: &Mapping) -> Result<Encoded, Rejection> {
     let repaired = batch::repair(body);
     let mut batch = Batch::new(known, mapping, None);
     batch::read(body, &mut batch)?;
+    if batch.too_many {
+        return Err(Rejection::TooManyRecords);
+    }
     if let Some(plan) = clock::plan(&batch.stamps, batch.sent_at, known.received, mapping.window) {
         batch = Batch::new(known, mapping, Some(plan));
         batch::read(body, &mut batch)?;
@@ -103,6 +110,7 @@ struct Batch<'a, 'k> {
     sent_at: Option<i128>,
     plan: Option<Vec<Placement>>,
     session: Option<Cow<'a, [u8]>>,
+    too_many: bool,
     tally: Tally,
 }
 
@@ -120,6 +128,7 @@ impl<'a, 'k> Batch<'a, 'k> {
             sent_at: None,
             plan,
             session: None,
+            too_many: false,
             tally: Tally::default(),
         }
     }
@@ -150,6 +159,10 @@ impl<'a, 'k> Batch<'a, 'k> {
 
 impl<'a> Visitor<'a> for Batch<'a, '_> {
     fn record(&mut self, json: &mut Json<'a>) -> Result<(), NotJson> {
+        if self.stamps.len() >= MOST_RECORDS {
+            self.too_many = true;
+            return json.skip();
+        }
         let placement = self.plan.as_ref().and_then(|plan| plan.get(self.stamps.len())).copied();
         let read = record::read(json, &mut self.scratch, &self.common, self.received, placement, &mut self.tally)?;
         self.stamps.push(read.stamp);

@@ -57,6 +57,8 @@ pub fn common(known: Known<'_>) -> Vec<u8> {
 #[derive(Debug, Default)]
 pub struct Scratch<'a> {
     attributes: Attributes<'a>,
+    /// Fields of the record that mean nothing to the filter.
+    others: Keys<'a>,
     body: Vec<u8>,
     /// The last record, encoded.
     pub record: Vec<u8>,
@@ -102,6 +104,7 @@ pub fn read<'a>(
 ) -> Result<Read<'a>, NotJson> {
     scratch.attributes.restart(field::ATTRIBUTES, common);
     scratch.body.clear();
+    scratch.others.clear();
     let mut parts = Parts {
         logger: Cow::Borrowed(b""),
         stamp: Stamp::Missing,
@@ -160,7 +163,11 @@ impl<'a> Parts<'a> {
     /// Reads one field of the record.
     fn field(&mut self, name: Text<'a>, json: &mut Json<'a>, scratch: &mut Scratch<'a>, tally: &mut Tally) -> Result<(), NotJson> {
         let Some(field) = Field::named(&name) else {
-            return scratch.attributes.read(name, json, &is_own, tally);
+            if !scratch.others.insert(&name) {
+                tally.one(Oddity::DuplicateKey);
+                return json.skip();
+            }
+            return scratch.attributes.read(name, json, &is_own, tally).map(|_| ());
         };
         let bit = 1u32 << field as u32;
         // The second generation writes its names with `_`.
@@ -175,7 +182,7 @@ impl<'a> Parts<'a> {
         }
         if self.filled & bit != 0 {
             // Both spellings, both with a value: the second is the client's own attribute.
-            return scratch.attributes.read(name, json, &is_own, tally);
+            return scratch.attributes.read(name, json, &is_own, tally).map(|_| ());
         }
         self.filled |= bit;
         self.value(field, json, scratch, tally)
@@ -327,7 +334,12 @@ fn active_run<'a>(json: &mut Json<'a>, attributes: &mut Attributes<'a>, tally: &
         if seen.insert(&name) {
             let mut full = b"active_run.".to_vec();
             full.extend_from_slice(&name);
-            attributes.read(Cow::Owned(full), json, &|_| false, tally)?;
+            // These two always have room; others are the client's as any.
+            if matches!(name.as_ref(), b"thread_id" | b"run_id") {
+                attributes.read_own(&full, json, tally)?;
+            } else {
+                attributes.read(Cow::Owned(full), json, &|_| false, tally)?;
+            }
         } else {
             tally.one(Oddity::DuplicateKey);
             json.skip()?;

@@ -204,11 +204,12 @@ fn no_name_stands_twice_and_nothing_vanishes() {
 
 #[test]
 fn of_duplicate_keys_the_first_counts_and_the_others_are_counted() {
-    let body = r#"{"logs":[{"message":"a","message":"b","attributes":{"k":1,"k":2,"o":{"x":1,"x":2}},"zzz":1}]}"#;
+    let body = r#"{"logs":[{"message":"a","message":"b","attributes":{"k":1,"k":2,"o":{"x":1,"x":2}},"zzz":1,"zzz":2}]}"#;
     let record = records(body).pop().unwrap();
     assert_eq!(record.body.clone().unwrap().value, text("a"));
     assert_eq!(attribute(&record, "k"), Some(Any::IntValue(1)));
-    assert_eq!(odd(body), [(Oddity::DuplicateKey, 3)]);
+    assert_eq!(attribute(&record, "zzz"), Some(Any::IntValue(1)));
+    assert_eq!(odd(body), [(Oddity::DuplicateKey, 4)]);
 }
 
 #[test]
@@ -373,6 +374,26 @@ fn a_wrong_clock_moves_the_batch_and_leaves_the_evidence() {
     assert_eq!(records[0].observed_time_unix_nano, 1_770_390_000_000_000_000);
     assert_eq!(attribute(&records[0], "client_timestamp"), text("2026-02-06T15:00:00.000Z"));
     assert_eq!(encoded.oddities, [(Oddity::MovedTimestamp, 3)]);
+}
+
+#[test]
+fn a_run_and_a_service_name_always_have_room_or_say_that_they_had_none() {
+    let many: Vec<String> = (0..1_024).map(|i| format!(r#""k{i}":{i}"#)).collect();
+    let many = many.join(",");
+    let record = record(&format!(r#"{{"attributes":{{{many}}},"active_run":{{"run_id":"r"}}}}"#));
+    assert_eq!(attribute(&record, "active_run.run_id"), text("r"));
+    let request = decode(&encode(&format!(r#"{{"logs":[1],"resource":{{{many},"service.name":"late"}}}}"#)));
+    let names: Vec<&KeyValue> =
+        request.resource_logs[0].resource.as_ref().unwrap().attributes.iter().filter(|kv| kv.key == "service.name").collect();
+    assert_eq!(names.len(), 1);
+}
+
+#[test]
+fn records_are_bounded_in_number() {
+    let body = |count: usize| format!(r#"{{"logs":[{}]}}"#, vec!["1"; count].join(","));
+    assert_eq!(encode(&body(MOST_RECORDS)).records, MOST_RECORDS as u64);
+    let refused = super::encode(&mut body(MOST_RECORDS + 1).into_bytes(), KNOWN, &mapping(None));
+    assert_eq!(refused, Err(Rejection::TooManyRecords));
 }
 
 #[test]

@@ -35,8 +35,8 @@ impl Cache {
         Cache { half: most.div_ceil(2), ..Cache::default() }
     }
 
-    /// The claims of a token, unless it has run out at `now`.
-    pub fn find(&mut self, digest: &[u8; 32], now: Duration, skew: Duration) -> Option<Rc<Claims>> {
+    /// The claims of a token and whose they are, by the provider's index, unless it has run out at `now`.
+    pub fn find(&mut self, digest: &[u8; 32], now: Duration, skew: Duration) -> Option<(Rc<Claims>, usize)> {
         let entry = match self.young.get(digest) {
             Some(entry) => entry.clone(),
             None => {
@@ -46,7 +46,7 @@ impl Cache {
             }
         };
         let expired = entry.claims.expires.is_some_and(|exp| now >= exp.saturating_add(skew));
-        (!expired).then_some(entry.claims)
+        (!expired).then_some((entry.claims, entry.provider))
     }
 
     /// Remembers a token that `key` of `provider` vouched for.

@@ -18,6 +18,9 @@ pub struct Claims {
     pub expires: Option<Duration>,
 }
 
+/// OpenID Connect allows a subject 255 characters. It is repeated in every record.
+const LONGEST_SUBJECT: usize = 1024;
+
 /// Judges the claims of a token whose signature has been verified with a key of `provider`.
 ///
 /// # Errors
@@ -51,7 +54,7 @@ pub(super) fn trust(payload: &Map<String, Value>, trusted: &Trusted) -> Result<C
 }
 
 fn sender(payload: &Map<String, Value>, subject: &str, session: &str, expires: Option<Duration>) -> Result<Claims, Rejection> {
-    let subject = text(payload, subject).ok_or(Rejection::TokenSubject)?;
+    let subject = text(payload, subject).filter(|subject| subject.len() <= LONGEST_SUBJECT).ok_or(Rejection::TokenSubject)?;
     Ok(Claims { issuer: text(payload, "iss").unwrap_or_default(), subject, session: text(payload, session), expires })
 }
 

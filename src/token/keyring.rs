@@ -87,8 +87,9 @@ impl Keyring {
     /// can't be a compare-and-swap, so it has to come before there is more than one worker.
     pub fn prepare(auth: &Auth, store: &mut dyn Store) {
         for provider in &auth.providers {
-            let key = key(&provider.name);
-            if matches!(provider.keys, Source::Remote(_)) && store.load(&key).is_none() {
+            let Source::Remote(jwks) = &provider.keys else { continue };
+            let key = key(&provider.name, jwks);
+            if store.load(&key).is_none() {
                 store.swap(&key, &Record::default().encode(), None);
             }
         }
@@ -99,9 +100,14 @@ impl Keyring {
         self.remotes.iter().any(Option::is_some)
     }
 
-    /// Whether somebody waits for keys, or there are none: then ticks should be close together.
-    pub fn is_urgent(&self) -> bool {
-        self.waiting > 0 || self.remotes.iter().flatten().any(|remote| remote.keys.is_empty())
+    /// Whether a request waits for keys.
+    pub fn is_awaited(&self) -> bool {
+        self.waiting > 0
+    }
+
+    /// Whether there is a provider without any key.
+    pub fn is_missing(&self) -> bool {
+        self.remotes.iter().flatten().any(|remote| remote.keys.is_empty())
     }
 
     /// The keys of a provider that are in force; `None`: they can't be had.
@@ -110,7 +116,7 @@ impl Keyring {
             Source::Fixed(keys) => Some(keys),
             Source::Remote(jwks) => {
                 let remote = self.remotes.get(provider)?.as_ref()?;
-                let in_force = !remote.keys.is_empty() && now < remote.record.fetched_at.saturating_add(jwks.max_stale.max(jwks.cache));
+                let in_force = !remote.keys.is_empty() && now < remote.record.fetched_at.saturating_add(jwks.max_stale);
                 in_force.then_some(&remote.keys)
             }
         }
@@ -122,14 +128,17 @@ impl Keyring {
         next.unwrap_or_default().clamp(Duration::from_secs(1), LONGEST_BACK_OFF)
     }
 
-    /// A request begins to wait for a key of `provider`. `false`: too many wait already.
-    pub fn wait(&mut self, provider: usize, now: Duration) -> bool {
-        let Some(Some(remote)) = self.remotes.get_mut(provider) else { return false };
+    /// A request begins to wait for a key of any of these providers. `false`: too many wait already.
+    pub fn wait(&mut self, providers: &[usize], now: Duration) -> bool {
         if self.waiting >= MOST_WAITING {
             return false;
         }
         self.waiting += 1;
-        remote.wanted_at = remote.wanted_at.max(now);
+        for &provider in providers {
+            if let Some(Some(remote)) = self.remotes.get_mut(provider) {
+                remote.wanted_at = remote.wanted_at.max(now);
+            }
+        }
         true
     }
 
@@ -138,13 +147,20 @@ impl Keyring {
         self.waiting = self.waiting.saturating_sub(1);
     }
 
-    /// Whether what was asked for at `since` has been answered.
-    pub fn asked(&self, provider: usize, since: Duration) -> Asked {
-        let Some(Some(remote)) = self.remotes.get(provider) else { return Asked::Failed };
-        match &remote.record {
-            record if record.fetched_at >= since => Asked::Answered,
-            record if record.failed_at >= since => Asked::Failed,
-            _ => Asked::Waiting,
+    /// Whether what was asked of these providers at `since` has been answered by all of them.
+    pub fn asked(&self, providers: &[usize], since: Duration) -> Asked {
+        let asked = |&provider: &usize| match self.remotes.get(provider) {
+            Some(Some(remote)) if remote.record.fetched_at >= since => Asked::Answered,
+            Some(Some(remote)) if remote.record.failed_at < since => Asked::Waiting,
+            _ => Asked::Failed,
+        };
+        let answers = || providers.iter().map(asked);
+        if answers().any(|answer| answer == Asked::Waiting) {
+            Asked::Waiting
+        } else if answers().any(|answer| answer == Asked::Failed) {
+            Asked::Failed
+        } else {
+            Asked::Answered
         }
     }
 
@@ -156,13 +172,15 @@ impl Keyring {
             let Source::Remote(jwks) = &provider.keys else { continue };
             self.sync(i, jwks, &provider.name, store);
             let Some(Some(remote)) = self.remotes.get_mut(i) else { continue };
+            remote.record.not_later_than(now);
+            remote.wanted_at = remote.wanted_at.min(now);
             if remote.begun_at.is_some() || !remote.is_due(jwks, now, self.jitter) || now < remote.record.not_before {
                 continue;
             }
             // One second more than the fetch may take: then whoever had it is gone.
             let lease =
                 Record { not_before: now.saturating_add(jwks.timeout).saturating_add(Duration::from_secs(1)), ..remote.record.clone() };
-            if store.swap(&key(&provider.name), &lease.encode(), remote.mark) {
+            if store.swap(&key(&provider.name, jwks), &lease.encode(), remote.mark) {
                 remote.begun_at = Some(now);
                 stats.add(Stat::KeyFetches, 1);
                 due.push(i);
@@ -174,7 +192,7 @@ impl Keyring {
     /// Reads the record that workers share; keys are parsed only where the document is new.
     fn sync(&mut self, i: usize, jwks: &RemoteJwks, name: &str, store: &mut dyn Store) {
         let Some(Some(remote)) = self.remotes.get_mut(i) else { return };
-        let Some((bytes, mark)) = store.load(&key(name)) else { return };
+        let Some((bytes, mark)) = store.load(&key(name, jwks)) else { return };
         if mark == remote.mark && mark.is_some() {
             return;
         }
@@ -187,8 +205,12 @@ impl Keyring {
             remote.keys = set.keys;
             self.cache.retain(i, &ids);
         }
+        let moments = |record: &Record| (record.fetched_at, record.failed_at);
+        // A lease alone is no news.
+        if moments(&record) != moments(&remote.record) || record.document != remote.record.document {
+            self.generation += 1;
+        }
         remote.record = record;
-        self.generation += 1;
     }
 
     /// Changes whenever something has been learnt about keys.
@@ -220,8 +242,11 @@ impl Keyring {
         }
         // Nobody else writes while this worker has the lease, unless it took too long.
         for _ in 0..4 {
-            let loaded = store.load(&key(&provider.name));
+            let loaded = store.load(&key(&provider.name, jwks));
             let (record, mark) = loaded.map(|(bytes, mark)| (Record::decode(&bytes).unwrap_or_default(), mark)).unwrap_or_default();
+            if record.fetched_at > begun {
+                break; // This fetch outlived its lease, and another brought something newer.
+            }
             let next = match &document {
                 Ok((bytes, _)) => Record {
                     fetched_at: begun,
@@ -232,7 +257,7 @@ impl Keyring {
                 },
                 Err(_) => record.failed(now, self.jitter),
             };
-            if store.swap(&key(&provider.name), &next.encode(), mark) {
+            if store.swap(&key(&provider.name, jwks), &next.encode(), mark) {
                 break;
             }
         }
@@ -252,6 +277,19 @@ impl Remote {
 }
 
 impl Record {
+    /// A clock that was set back leaves moments in the future behind; none may hold up a fetch, or
+    /// pass for the answer to a question that was asked later.
+    fn not_later_than(&mut self, now: Duration) {
+        // Before any request that came since the last tick.
+        let before = now.saturating_sub(Duration::from_secs(2));
+        for moment in [&mut self.fetched_at, &mut self.failed_at] {
+            if *moment > now {
+                *moment = before;
+            }
+        }
+        self.not_before = self.not_before.min(now.saturating_add(LONGEST_BACK_OFF));
+    }
+
     /// After a failure at `now`: what is held stays, the next try comes later each time.
     fn failed(&self, now: Duration, jitter: f64) -> Record {
         let doubled = Duration::from_secs(1 << self.failures.min(5));
@@ -268,8 +306,14 @@ impl Record {
     }
 }
 
-fn key(provider: &str) -> String {
-    format!("jwks/{provider}")
+/// Where a provider's record is. One that fetches from elsewhere, or for other algorithms, has another,
+/// so that no configuration takes over the keys of its predecessor or of a namesake.
+fn key(provider: &str, jwks: &RemoteJwks) -> String {
+    let algorithms: Vec<&str> = jwks.algorithms.iter().map(|algorithm| algorithm.name()).collect();
+    let target = [&jwks.cluster, &jwks.authority, &jwks.path, &algorithms.join(",")].map(|part| format!("{}:{part}", part.len())).concat();
+    let hash = hmac_sha256::Hash::hash(target.as_bytes());
+    let hash = hash.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    format!("jwks/{provider}/{hash:016x}")
 }
 
 /// The document, if it can be used, and how many of its keys can't.

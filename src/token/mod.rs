@@ -31,8 +31,8 @@ pub enum Verdict {
     Remembered(Rc<Claims>),
     /// It isn't.
     Refused(Rejection),
-    /// It names a key of this provider, by its index, that has not been fetched yet, if there is one.
-    KeyUnknown(usize),
+    /// It names a key that has not been fetched yet, if there is one: of these providers, by index.
+    KeyUnknown(Vec<usize>),
     /// The keys that it would take can't be had.
     NoKeys,
 }
@@ -45,8 +45,10 @@ pub fn verify(token: &[u8], auth: &Auth, keyring: &mut Keyring, now: Duration) -
         return Verdict::Refused(Rejection::TokenTooLong);
     }
     let digest = cache::digest(token);
-    if let Some(claims) = keyring.cache.find(&digest, now, auth.clock_skew) {
-        return Verdict::Remembered(claims);
+    if let Some((claims, provider)) = keyring.cache.find(&digest, now, auth.clock_skew) {
+        // What keys vouched for holds as long as they are in force.
+        let in_force = auth.providers.get(provider).is_some_and(|from| keyring.keys(provider, &from.keys, now).is_some());
+        return if in_force { Verdict::Remembered(claims) } else { Verdict::NoKeys };
     }
     match afresh(token, auth, keyring, now) {
         Ok((claims, provider, key)) => {
@@ -79,22 +81,24 @@ fn afresh(token: &[u8], auth: &Auth, keyring: &Keyring, now: Duration) -> Result
     let header = header(token)?;
     let mut verdict = Verdict::Refused(Rejection::TokenIssuer);
     for (i, provider) in responsible(&auth.providers, payload.get("iss").and_then(Value::as_str)) {
-        match signature(token, &header, i, provider, keyring, now) {
-            Ok(key) => return Ok((claims::judge(&payload, provider, auth, now)?, i, key)),
-            // Where keys are missing nothing can be said for sure, so that outweighs a refusal, and
-            // among refusals the last is the most telling.
-            Err(next) => verdict = if next.weight() >= verdict.weight() { next } else { verdict },
+        let judged = signature(token, &header, i, provider, keyring, now);
+        match judged.and_then(|key| Ok((claims::judge(&payload, provider, auth, now)?, i, key))) {
+            Ok(verified) => return Ok(verified),
+            Err(next) => verdict = verdict.or(next),
         }
     }
     Err(verdict)
 }
 
 impl Verdict {
-    fn weight(&self) -> u8 {
-        match self {
-            Verdict::Verified(_) | Verdict::Remembered(_) | Verdict::Refused(_) => 0,
-            Verdict::KeyUnknown(_) => 1,
-            Verdict::NoKeys => 2,
+    /// What two providers' verdicts come to, neither of them good. Where keys are missing nothing can
+    /// be said for sure, so that outweighs a refusal; of two refusals the last is the more telling.
+    fn or(self, next: Verdict) -> Verdict {
+        match (self, next) {
+            (Verdict::NoKeys, _) | (_, Verdict::NoKeys) => Verdict::NoKeys,
+            (Verdict::KeyUnknown(some), Verdict::KeyUnknown(more)) => Verdict::KeyUnknown([some, more].concat()),
+            (unknown @ Verdict::KeyUnknown(_), _) => unknown,
+            (_, next) => next,
         }
     }
 }
@@ -152,18 +156,20 @@ fn signature(token: &str, header: &TokenMetadata, i: usize, provider: &Provider,
         return Err(Rejection::TokenAlgorithm.into());
     }
     let keys = keyring.keys(i, &provider.keys, now).ok_or(Verdict::NoKeys)?;
+    let fits = |key: &&Key| key.algorithm().name() == header.algorithm();
     // A key without an id may be the one that is meant, as may any where the token names none.
-    let meant = |key: &&Key| header.key_id().is_none_or(|kid| key.kid().is_none_or(|own| own == kid));
-    let mut tried = keys.iter().filter(|key| key.algorithm().name() == header.algorithm()).filter(meant).take(TRIED).peekable();
-    let unknown = tried.peek().is_none();
+    let named = |key: &&Key| header.key_id().is_some() && key.kid() == header.key_id();
+    let nameless = |key: &&Key| header.key_id().is_none() || key.kid().is_none();
+    let mut tried = keys.iter().filter(fits).filter(named).chain(keys.iter().filter(fits).filter(nameless)).take(TRIED);
     if let Some(key) = tried.find(|key| key.verifies(token, signature_alone())) {
         return Ok(key.id());
     }
-    let refusal = if unknown { Rejection::TokenKey } else { Rejection::TokenSignature };
+    let is_named = keys.iter().filter(fits).any(|key| named(&key));
     match &provider.keys {
         // Keys that are fetched may have changed since. Without ids that shows in the signature alone.
-        Source::Remote(_) if unknown || header.key_id().is_none() => Err(Verdict::KeyUnknown(i)),
-        _ => Err(refusal.into()),
+        Source::Remote(_) if !is_named => Err(Verdict::KeyUnknown(vec![i])),
+        _ if !is_named && !keys.iter().filter(fits).any(|key| nameless(&key)) => Err(Rejection::TokenKey.into()),
+        _ => Err(Rejection::TokenSignature.into()),
     }
 }
 

@@ -131,13 +131,13 @@ impl Cell {
 fn before_the_first_keys_nothing_can_be_said() {
     let mut cell = Cell::new(2, Host::Down);
     assert_eq!(cell.verify(0, "a"), Verdict::NoKeys);
-    assert!(cell.workers[0].is_urgent());
+    assert!(cell.workers[0].is_missing());
     cell.run(5);
     assert_eq!(cell.verify(0, "a"), Verdict::NoKeys);
     cell.host = Host::Serves(vec!["a"]);
     cell.run(10);
     assert!(cell.is_good(0, "a") && cell.is_good(1, "a"));
-    assert!(!cell.workers[0].is_urgent());
+    assert!(!cell.workers[0].is_missing());
 }
 
 #[test]
@@ -163,12 +163,12 @@ fn a_key_that_is_not_known_is_fetched_while_the_request_waits() {
     let mut cell = Cell::new(2, Host::Serves(vec!["a"]));
     cell.run(20);
     cell.host = Host::Serves(vec!["a", "b"]);
-    assert_eq!(cell.verify(1, "b"), Verdict::KeyUnknown(0));
+    assert_eq!(cell.verify(1, "b"), Verdict::KeyUnknown(vec![0]));
     let since = cell.now;
-    assert!(cell.workers[1].wait(0, since));
-    assert_eq!(cell.workers[1].asked(0, since), Asked::Waiting);
+    assert!(cell.workers[1].wait(&[0], since));
+    assert_eq!(cell.workers[1].asked(&[0], since), Asked::Waiting);
     cell.tick();
-    assert_eq!(cell.workers[1].asked(0, since), Asked::Answered);
+    assert_eq!(cell.workers[1].asked(&[0], since), Asked::Answered);
     assert!(cell.is_good(1, "b"));
     cell.tick();
     assert!(cell.is_good(0, "b"), "the other worker has read what this one fetched");
@@ -182,9 +182,9 @@ fn keys_that_do_not_exist_cost_one_fetch_in_ten_seconds() {
     let before = cell.fetches.len();
     for _ in 0..100 {
         for worker in 0..2 {
-            assert_eq!(cell.verify(worker, "c"), Verdict::KeyUnknown(0));
+            assert_eq!(cell.verify(worker, "c"), Verdict::KeyUnknown(vec![0]));
             let now = cell.now;
-            if cell.workers[worker].wait(0, now) {
+            if cell.workers[worker].wait(&[0], now) {
                 cell.workers[worker].leave();
             }
         }
@@ -196,10 +196,10 @@ fn keys_that_do_not_exist_cost_one_fetch_in_ten_seconds() {
 #[test]
 fn only_so_many_requests_wait() {
     let mut cell = Cell::new(1, Host::Hangs);
-    let admitted = (0..1_000).filter(|_| cell.workers[0].wait(0, START)).count();
+    let admitted = (0..1_000).filter(|_| cell.workers[0].wait(&[0], START)).count();
     assert_eq!(admitted, MOST_WAITING);
     cell.workers[0].leave();
-    assert!(cell.workers[0].wait(0, START));
+    assert!(cell.workers[0].wait(&[0], START));
 }
 
 #[test]
@@ -270,9 +270,9 @@ fn a_failure_is_an_answer_too() {
     cell.run(20);
     cell.host = Host::Down;
     let since = cell.now;
-    assert!(cell.workers[0].wait(0, since));
+    assert!(cell.workers[0].wait(&[0], since));
     cell.tick();
-    assert_eq!(cell.workers[0].asked(0, since), Asked::Failed);
+    assert_eq!(cell.workers[0].asked(&[0], since), Asked::Failed);
 }
 
 #[test]
@@ -286,14 +286,63 @@ fn a_token_is_forgotten_with_its_key() {
     }
     cell.host = Host::Serves(vec!["b", "c"]);
     cell.run(600);
-    assert_eq!(verify(a.as_bytes(), &cell.config.auth, &mut cell.workers[0], cell.now), Verdict::KeyUnknown(0));
+    assert_eq!(verify(a.as_bytes(), &cell.config.auth, &mut cell.workers[0], cell.now), Verdict::KeyUnknown(vec![0]));
     assert!(matches!(verify(b.as_bytes(), &cell.config.auth, &mut cell.workers[0], cell.now), Verdict::Remembered(_)));
 }
 
 #[test]
 fn a_record_that_can_not_be_read_is_none() {
     let mut cell = Cell::new(1, Host::Serves(vec!["a"]));
-    cell.memory.swap("jwks/idp", b"\xffjunk", None);
+    let key = cell.memory.0.keys().next().unwrap().clone();
+    cell.memory.swap(&key, b"\xffjunk", None);
     cell.run(2);
     assert!(cell.is_good(0, "a"));
+}
+
+#[test]
+fn a_clock_that_was_set_back_holds_nothing_up() {
+    let mut cell = Cell::new(1, Host::Serves(vec!["a"]));
+    cell.run(20);
+    cell.host = Host::Down;
+    cell.run(700);
+    cell.now -= Duration::from_secs(86_400);
+    cell.host = Host::Serves(vec!["a", "b"]);
+    cell.run(1);
+    assert_eq!(cell.verify(0, "b"), Verdict::KeyUnknown(vec![0]));
+    let since = cell.now;
+    assert!(cell.workers[0].wait(&[0], since));
+    cell.run(60);
+    assert_eq!(cell.workers[0].asked(&[0], since), Asked::Answered);
+    assert!(cell.is_good(0, "b"));
+}
+
+#[test]
+fn a_provider_of_the_same_name_that_fetches_elsewhere_has_other_keys() {
+    let mut cell = Cell::new(1, Host::Serves(vec!["a"]));
+    cell.run(1);
+    let moved = json!({
+        "auth": {"providers": [{"name": "idp", "algorithms": ["EdDSA"],
+            "remote_jwks": {"cluster": "idp", "uri": "https://elsewhere.example/certs", "cache_seconds": 600, "max_stale_seconds": 3600}}]},
+        "export": {"cluster": "c", "authority": "a"},
+    });
+    cell.config = Config::read(moved.to_string().as_bytes(), &|_| None).unwrap();
+    Keyring::prepare(&cell.config.auth, &mut cell.memory);
+    cell.workers = vec![Keyring::new(&cell.config.auth, 1)];
+    cell.host = Host::Serves(vec!["b"]);
+    cell.run(1);
+    assert!(cell.is_good(0, "b"));
+    assert_eq!(cell.verify(0, "a"), Verdict::KeyUnknown(vec![0]));
+}
+
+#[test]
+fn a_remembered_token_holds_no_longer_than_the_keys() {
+    let mut cell = Cell::new(1, Host::Serves(vec!["a"]));
+    cell.run(1);
+    let token = cell.token("a");
+    cell.host = Host::Down;
+    for (seconds, remembered) in [(3_590, true), (20, false)] {
+        cell.run(seconds);
+        let verdict = verify(token.as_bytes(), &cell.config.auth, &mut cell.workers[0], cell.now);
+        assert_eq!(matches!(verdict, Verdict::Verified(_) | Verdict::Remembered(_)), remembered, "{verdict:?}");
+    }
 }
