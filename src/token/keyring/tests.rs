@@ -346,3 +346,69 @@ fn a_remembered_token_holds_no_longer_than_the_keys() {
         assert_eq!(matches!(verdict, Verdict::Verified(_) | Verdict::Remembered(_)), remembered, "{verdict:?}");
     }
 }
+
+/// A JWK of the signer, with an id or without.
+fn jwk(signer: &Ed25519KeyPair, kid: Option<&str>) -> Value {
+    let x = Base64UrlSafeNoPadding::encode_to_string(signer.public_key().to_bytes()).unwrap();
+    json!({"kty": "OKP", "crv": "Ed25519", "x": x, "kid": kid.map_or(json!(null), |kid| json!(kid))})
+        .as_object()
+        .map(|jwk| Value::Object(jwk.iter().filter(|(_, value)| !value.is_null()).map(|(k, v)| (k.clone(), v.clone())).collect()))
+        .unwrap()
+}
+
+#[test]
+fn a_key_id_that_no_key_has_is_unknown_though_there_are_keys_without_one() {
+    let mut cell = Cell::new(1, Host::Down);
+    let set = json!({"keys": [jwk(&Ed25519KeyPair::generate(), None)]});
+    cell.host = Host::Answers(Some(200), set.to_string().into_bytes());
+    cell.run(1);
+    assert_eq!(cell.verify(0, "a"), Verdict::KeyUnknown(vec![0]));
+}
+
+#[test]
+fn the_key_that_a_token_names_is_tried_before_those_without_a_name() {
+    let mut cell = Cell::new(1, Host::Down);
+    let mut keys: Vec<Value> = (0..20).map(|_| jwk(&Ed25519KeyPair::generate(), None)).collect();
+    keys.push(jwk(&cell.signers["a"], Some("a")));
+    cell.host = Host::Answers(Some(200), json!({"keys": keys}).to_string().into_bytes());
+    cell.run(1);
+    assert!(cell.is_good(0, "a"));
+}
+
+#[test]
+fn a_key_that_can_not_be_used_does_not_take_the_id_of_one_that_can() {
+    let mut cell = Cell::new(1, Host::Down);
+    let mut encrypts = jwk(&Ed25519KeyPair::generate(), Some("a"));
+    encrypts["use"] = json!("enc");
+    let set =
+        json!({"keys": [encrypts, json!({"kty": "OKP", "crv": "Ed25519", "x": "AA", "kid": "a"}), jwk(&cell.signers["a"], Some("a"))]});
+    cell.host = Host::Answers(Some(200), set.to_string().into_bytes());
+    cell.run(1);
+    assert!(cell.is_good(0, "a"));
+}
+
+#[test]
+fn of_several_providers_that_may_have_the_key_all_are_asked() {
+    let mut cell = Cell::new(1, Host::Serves(vec!["c"]));
+    let provider = |name: &str| json!({"name": name, "algorithms": ["EdDSA"], "remote_jwks": {"cluster": name, "uri": "https://idp.example/certs", "cache_seconds": 600}});
+    let config = json!({"auth": {"providers": [provider("one"), provider("two")]}, "export": {"cluster": "c", "authority": "a"}});
+    cell.config = Config::read(config.to_string().as_bytes(), &|_| None).unwrap();
+    Keyring::prepare(&cell.config.auth, &mut cell.memory);
+    cell.workers = vec![Keyring::new(&cell.config.auth, 0)];
+    cell.run(20);
+    assert_eq!(cell.verify(0, "a"), Verdict::KeyUnknown(vec![0, 1]));
+    let since = cell.now;
+    assert!(cell.workers[0].wait(&[0, 1], since));
+    cell.host = Host::Hangs;
+    cell.tick();
+    let due = [0, 1].map(|i| cell.workers[0].asked(&[i], since));
+    assert_eq!(due, [Asked::Waiting, Asked::Waiting], "both are being fetched");
+    let documents = [cell.document(&["c"]), cell.document(&["a"])];
+    for (i, document) in documents.iter().enumerate() {
+        assert_eq!(cell.workers[0].asked(&[0, 1], since), Asked::Waiting);
+        let answer = KeyAnswer::Response(Some(200), document);
+        cell.workers[0].fetched(&cell.config.auth, i, answer, cell.now, &mut cell.memory, &mut cell.counts).unwrap();
+    }
+    assert_eq!(cell.workers[0].asked(&[0, 1], since), Asked::Answered);
+    assert!(cell.is_good(0, "a"));
+}
