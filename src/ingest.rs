@@ -98,6 +98,8 @@ pub enum Effect<'s> {
     Export(Callout<'s>),
     /// Answer the client.
     Reply(Reply),
+    /// End the stream without an answer: after that a client sends again.
+    Reset,
 }
 
 #[derive(Debug)]
@@ -136,6 +138,8 @@ struct Body {
 #[derive(Debug)]
 pub struct Ingest {
     phase: Phase,
+    /// Envoy would send a refusal as a 200.
+    grpc: bool,
 }
 
 /// A body over the limit is read and thrown away up to this many times the limit, so that the
@@ -152,7 +156,7 @@ type Step<'s> = Result<Effect<'s>, Refusal>;
 impl Ingest {
     /// A request that has just begun.
     pub fn new() -> Ingest {
-        Ingest { phase: Phase::Start }
+        Ingest { phase: Phase::Start, grpc: false }
     }
 
     /// Whether it waits for keys.
@@ -208,7 +212,7 @@ impl Ingest {
         };
         step.unwrap_or_else(|refusal| {
             world.stats.add(Stat::Rejected(refusal.rejection), 1);
-            Effect::Reply(reply::refuse(refusal))
+            if self.grpc { Effect::Reset } else { Effect::Reply(reply::refuse(refusal)) }
         })
     }
 
@@ -226,6 +230,7 @@ impl Ingest {
             return Ok(Effect::Pass);
         }
         world.stats.add(Stat::Requests, 1);
+        self.grpc = request::is_grpc(headers);
         request::method(headers)?;
         let announced = request::announced(headers, config);
         let body = Body { end, ..Body::default() };

@@ -20,6 +20,15 @@ pub struct Headers<'a> {
     pub content_length: Option<&'a [u8]>,
     /// `content-encoding`.
     pub content_encoding: Option<&'a [u8]>,
+    /// `content-type`. Any will do; but see [`is_grpc`].
+    pub content_type: Option<&'a [u8]>,
+}
+
+/// Whether Envoy takes the request for gRPC, and so turns any local reply into a 200 with the status
+/// in `grpc-status`: a refusal would look like an acceptance.
+pub fn is_grpc(headers: &Headers<'_>) -> bool {
+    let content_type = headers.content_type.unwrap_or_default();
+    content_type.strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
 /// Whether the path, its query aside, is the ingest path.

@@ -202,7 +202,7 @@ fn a_long_number_costs_nothing_wherever_it_stands() {
         for body in
             [format!(r#"{{"logs":[{number}]}}"#), format!(r#"{{"logs":[],"x":[{number},1]}}"#), format!(r#"{{"logs":[[[{number}]],2]}}"#)]
         {
-            assert!(visit(&body).is_ok(), "{}", &body[..40]);
+            assert!(visit(&body).is_ok(), "{}", body.get(..40).unwrap());
         }
     }
     for number in [
@@ -214,6 +214,6 @@ fn a_long_number_costs_nothing_wherever_it_stands() {
         format!("0{long}"),
         format!("{long}x"),
     ] {
-        assert_eq!(visit(&format!(r#"{{"logs":[{number}]}}"#)), Err(Rejection::BodyNotJson), "{}", &number[4_990..]);
+        assert_eq!(visit(&format!(r#"{{"logs":[{number}]}}"#)), Err(Rejection::BodyNotJson), "{}", number.get(4_990..).unwrap());
     }
 }

@@ -326,6 +326,11 @@ impl Export {
         if !path.starts_with('/') {
             faults.add(&node.at("path"), "must begin with /");
         }
+        for (name, text) in [("authority", authority.as_deref()), ("path", Some(path.as_str()))] {
+            if text.is_some_and(|text| !text.bytes().all(|b| b.is_ascii_graphic())) {
+                faults.add(&node.at(name), "must be printable ASCII without spaces");
+            }
+        }
         let token = node.variable("token_env", environment, faults);
         if let Some(token) = &token
             && !token.reveal().bytes().all(|b| (b' '..=b'~').contains(&b))

@@ -108,6 +108,10 @@ impl Plugin {
                     local_reply::send(&reply);
                     return Done::Action(Action::Pause);
                 }
+                Effect::Reset => {
+                    let _ = hostcalls::reset_http_request();
+                    return Done::Action(Action::Pause);
+                }
                 Effect::Read(bytes) => {
                     let mut body = hostcalls::get_buffer(BufferType::HttpRequestBody, 0, bytes).ok().flatten();
                     ingest.on(&self.shared, Event::Body(body.as_deref_mut()), &mut world)

@@ -63,12 +63,14 @@ impl HttpContext for Stream {
         let header = |name| -> Option<Bytes> { self.get_http_request_header_bytes(name) };
         let (method, authorization) = (header(":method"), header("authorization"));
         let (content_length, content_encoding) = (header("content-length"), header("content-encoding"));
+        let content_type = header("content-type");
         let headers = Headers {
             method: method.as_deref(),
             path: path.as_deref(),
             authorization: authorization.as_deref(),
             content_length: content_length.as_deref(),
             content_encoding: content_encoding.as_deref(),
+            content_type: content_type.as_deref(),
         };
         let verified = self.verified();
         self.on(Event::Headers { headers, verified: verified.as_ref(), end })

@@ -104,6 +104,7 @@ impl Gateway {
             authorization: request.authorization.as_deref(),
             content_length: request.content_length.map(str::as_bytes),
             content_encoding: request.content_encoding.map(str::as_bytes),
+            content_type: None,
         };
         let end = request.body.is_none() && !request.trailers;
         let mut effect =
@@ -141,6 +142,7 @@ impl Gateway {
                 }
                 Effect::Wait => return Outcome::Waiting,
                 Effect::AwaitKeys => return Outcome::Awaiting(ingest),
+                Effect::Reset => panic!("reset"),
             };
         }
     }
@@ -310,6 +312,25 @@ fn what_the_backend_does_not_take_is_a_502() {
         assert_eq!((reply.status, reply.details), (502, details), "{answer:?}");
     }
     assert_eq!(gateway.count(Stat::RecordsAccepted), 0);
+}
+
+/// Envoy sends a refusal to a gRPC request as 200 with a grpc-status, which would look like a promise.
+#[test]
+fn a_refusal_that_would_go_out_as_a_200_is_no_answer_at_all() {
+    let mut gateway = Gateway::new(json!({}));
+    for (content_type, reset) in [
+        (&b"application/grpc"[..], true),
+        (b"application/grpc+proto", true),
+        (b"application/grpc; charset=x", true),
+        (b"application/grpc-web", false),
+        (b"application/json", false),
+        (b"", false),
+    ] {
+        let headers =
+            Headers { method: Some(b"POST"), path: Some(b"/api/v1/logs"), content_type: Some(content_type), ..Headers::default() };
+        let effect = gateway.on(&mut Ingest::new(), Event::Headers { headers, verified: None, end: false });
+        assert_eq!(effect == Effect::Reset, reset, "{}", String::from_utf8_lossy(content_type));
+    }
 }
 
 #[test]

@@ -6,9 +6,13 @@ use crate::batch::json::{Json, Kind, NotJson, Text};
 use crate::stats::Oddity;
 use std::borrow::Cow;
 
-/// Attributes of the client's in one record or resource; more are counted as dropped. OpenTelemetry's
-/// SDKs keep 128 by default; this bounds what one record may cost a backend's index.
+/// Attributes of one record or resource, the filter's own among them; more are counted as dropped.
+/// OpenTelemetry's SDKs keep 128 by default; this bounds what one record may cost a backend's index.
 const MOST: u64 = 1_024;
+
+/// More than the filter writes of its own: from here on, where a client's attributes stand is
+/// remembered, in case one must make room.
+const REMEMBERED: u64 = MOST - 64;
 
 /// A longer name is cut. Backends that index names refuse or truncate above a few hundred bytes.
 const LONGEST_NAME: usize = 256;
@@ -27,25 +31,43 @@ pub struct Attributes<'a> {
     out: Vec<u8>,
     names: Keys<'a>,
     raw: Keys<'a>,
+    /// The filter's own, and the client's.
+    own: u64,
     count: u64,
     dropped: u64,
+    /// Where the last of the client's stand.
+    last: Vec<(usize, usize)>,
 }
 
 impl<'a> Attributes<'a> {
-    /// None yet, to be written as field `tag`, behind what `out` holds.
-    pub fn new(tag: u32, out: Vec<u8>) -> Attributes<'a> {
-        Attributes { tag, out, ..Attributes::default() }
+    /// None yet, to be written as field `tag`.
+    pub fn new(tag: u32) -> Attributes<'a> {
+        Attributes { tag, ..Attributes::default() }
     }
 
-    /// Begins anew with what `out` holds; keeps the memory.
-    pub fn restart(&mut self, tag: u32, out: &[u8]) {
+    /// Begins anew with the `own` attributes that `out` holds; keeps the memory.
+    pub fn restart(&mut self, tag: u32, out: &[u8], own: u64) {
         self.tag = tag;
         self.out.clear();
         self.out.extend_from_slice(out);
         self.names.clear();
         self.raw.clear();
+        self.own = own;
         self.count = 0;
         self.dropped = 0;
+        self.last.clear();
+    }
+
+    /// Ends the list: the last of the client's make room for the filter's own.
+    pub fn finish(&mut self, tally: &mut Tally) {
+        while self.own + self.count > MOST
+            && let Some((start, end)) = self.last.pop()
+        {
+            self.out.splice(start..end.min(self.out.len()), []);
+            self.count -= 1;
+            self.dropped += 1;
+            tally.one(Oddity::DroppedAttribute);
+        }
     }
 
     /// How many of the client's had no room.
@@ -65,6 +87,11 @@ impl<'a> Attributes<'a> {
 
     /// Writes an attribute of the filter's own; no client's name can be the same.
     pub fn write_own(&mut self, name: &[u8], value: impl FnOnce(&mut Vec<u8>)) {
+        self.own += 1;
+        self.write(name, value);
+    }
+
+    fn write(&mut self, name: &[u8], value: impl FnOnce(&mut Vec<u8>)) {
         let pair = wire::begin(&mut self.out, self.tag);
         wire::string(&mut self.out, value::field::KEY, name);
         let any = wire::begin(&mut self.out, value::field::VALUE);
@@ -101,10 +128,15 @@ impl<'a> Attributes<'a> {
             tally.one(Oddity::DroppedAttribute);
             return json.skip().map(|()| false);
         };
+        let start = self.out.len();
+        let mut result = Ok(());
+        self.write(&name, |out| result = value::any(json, out, tally));
         self.count += 1;
-        self.read_own(&name, json, tally)?;
+        if self.count > REMEMBERED {
+            self.last.push((start, self.out.len()));
+        }
         self.names.insert(&name);
-        Ok(true)
+        result.map(|()| true)
     }
 
     /// Reads an object: each field an attribute. Whether one that `wanted` names was written.

@@ -202,7 +202,7 @@ mod field {
 /// A `Resource`: the client's attributes, those of the configuration over them, and a service name.
 fn resource(json: Option<&mut Json<'_>>, configured: &Map<String, Value>, tally: &mut Tally) -> Result<Vec<u8>, NotJson> {
     let own = |name: &[u8]| std::str::from_utf8(name).is_ok_and(|name| configured.contains_key(name));
-    let mut attributes = Attributes::new(field::RESOURCE_ATTRIBUTES, Vec::new());
+    let mut attributes = Attributes::new(field::RESOURCE_ATTRIBUTES);
     for (name, value) in configured {
         attributes.write_own(name.as_bytes(), |out| value::configured(out, value));
     }
@@ -217,6 +217,7 @@ fn resource(json: Option<&mut Json<'_>>, configured: &Map<String, Value>, tally:
     if !named {
         attributes.write_own(SERVICE_NAME.as_bytes(), |out| wire::bytes(out, value::field::STRING, b"unknown_service"));
     }
+    attributes.finish(tally);
     let dropped = attributes.dropped();
     let mut resource = attributes.into_bytes();
     wire::uint(&mut resource, field::RESOURCE_DROPPED_ATTRIBUTES_COUNT, dropped);

@@ -44,9 +44,12 @@ fn is_own(name: &[u8]) -> bool {
         || name.starts_with(b"active_run.")
 }
 
+/// How many [`common`] writes.
+const COMMON: u64 = 2;
+
 /// The attributes that every record of a request begins with.
 pub fn common(known: Known<'_>) -> Vec<u8> {
-    let mut attributes = Attributes::new(field::ATTRIBUTES, Vec::new());
+    let mut attributes = Attributes::new(field::ATTRIBUTES);
     let received = timestamp::write(known.received);
     attributes.write_own(b"server_received_at", |out| wire::bytes(out, value::field::STRING, received.as_bytes()));
     attributes.write_own(b"enduser.id", |out| wire::bytes(out, value::field::STRING, known.subject.as_bytes()));
@@ -102,7 +105,7 @@ pub fn read<'a>(
     placement: Option<Placement>,
     tally: &mut Tally,
 ) -> Result<Read<'a>, NotJson> {
-    scratch.attributes.restart(field::ATTRIBUTES, common);
+    scratch.attributes.restart(field::ATTRIBUTES, common, COMMON);
     scratch.body.clear();
     scratch.others.clear();
     let mut parts = Parts {
@@ -133,6 +136,7 @@ pub fn read<'a>(
         tally.add(Oddity::MovedTimestamp, u64::from(matches!(parts.stamp, Stamp::At(_))));
         text(scratch, b"timestamp_adjustment", adjustment.name().as_bytes());
     }
+    scratch.attributes.finish(tally);
     parts.write(placement, received, scratch);
     Ok(Read { logger: parts.logger, stamp: parts.stamp, session: parts.session })
 }

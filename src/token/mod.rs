@@ -92,15 +92,23 @@ fn afresh(token: &[u8], auth: &Auth, keyring: &Keyring, now: Duration) -> Result
 
 impl Verdict {
     /// What two providers' verdicts come to, neither of them good. Where keys are missing nothing can
-    /// be said for sure, so that outweighs a refusal; of two refusals the last is the more telling.
+    /// be said for sure, so that outweighs a refusal; of two refusals the one that came further is the
+    /// more telling.
     fn or(self, next: Verdict) -> Verdict {
         match (self, next) {
             (Verdict::NoKeys, _) | (_, Verdict::NoKeys) => Verdict::NoKeys,
             (Verdict::KeyUnknown(some), Verdict::KeyUnknown(more)) => Verdict::KeyUnknown([some, more].concat()),
             (unknown @ Verdict::KeyUnknown(_), _) => unknown,
+            (Verdict::Refused(one), Verdict::Refused(other)) if progress(one) > progress(other) => Verdict::Refused(one),
             (_, next) => next,
         }
     }
+}
+
+/// How far a token came: refusals are listed in the order of the checks.
+fn progress(rejection: Rejection) -> usize {
+    let order = [Rejection::TokenIssuer, Rejection::TokenAlgorithm, Rejection::TokenKey, Rejection::TokenSignature];
+    order.iter().position(|&known| known == rejection).unwrap_or(order.len())
 }
 
 /// Three parts.
