@@ -6,6 +6,15 @@ for Logfire, tokens, and the local stack made of them.
     bootstrap   load an Envoy file from envoy/ and change parts of it
     backend     an OTLP/HTTP receiver that can be told to misbehave
     otlp        the official decoder's view of what was received
+    gateways    Envoys that several tests share, and a look at each one's end
+    expected    what a batch must become, said independently of the filter; clocks is its part on time
+    jsontext    JSON as it was sent, for expected
+    encoder     the filter's encoder without an Envoy, and what is wrong with what it encodes
+    golden      what it makes of bodies, written down; `make golden`
+    corners     bodies and strings that a parser could stumble over
+    batches     batches that are generated, and made small again
+    echo        a plain upstream, for what must pass through untouched
+    curl        curl, over HTTP/1.1 and HTTP/2
     rawhttp     HTTP by hand, for what no client library would send
     tokens      session tokens, good and bad
     tls         certificates for a backend that speaks TLS

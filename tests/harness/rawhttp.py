@@ -9,11 +9,13 @@ trailers, a request that is left half-way.
         connection.answer().status
 """
 
+import select
 import socket
 
 import h2.config
 import h2.connection
 import h2.events
+import h2.exceptions
 
 from .common import LOOPBACK
 from .curl import Answer
@@ -31,7 +33,7 @@ class Http2:
         self.connection = h2.connection.H2Connection(config)
         self.connection.initiate_connection()
         self.events = []
-        self._flush()
+        self.flush()
 
     def __enter__(self):
         return self
@@ -41,30 +43,59 @@ class Http2:
 
     def request(self, headers, frames=(), trailers=None, *, method="POST", path=PATH):
         """Sends a request, its body one DATA frame for each of `frames`, and reads the answer."""
-        stream = self.begin(headers, frames, end=trailers is None, method=method, path=path)
-        if trailers is not None:
+        stream = self.begin(headers, frames, end=not trailers, method=method, path=path)
+        if trailers:
             self.connection.send_headers(stream, encoded(trailers.items()), end_stream=True)
-            self._flush()
+            self.flush()
         return self.answer(stream)
 
     def begin(self, headers, frames=(), *, end=False, method="POST", path=PATH):
         """Sends a request up to here, perhaps not to its end. The stream's number."""
         pseudo = [(":method", method), (":scheme", "http"), (":authority", LOOPBACK), (":path", path)]
+        pairs = headers.items() if hasattr(headers, "items") else headers
         stream = self.connection.get_next_available_stream_id()
         frames = list(frames)
-        self.connection.send_headers(stream, encoded([*pseudo, *headers.items()]), end_stream=end and not frames)
-        self._flush()
-        for number, frame in enumerate(frames, 1):
-            while self.connection.local_flow_control_window(stream) < len(frame):
-                self._receive()
-            self.connection.send_data(stream, frame, end_stream=end and number == len(frames))
-            self._flush()
+        self.connection.send_headers(stream, encoded([*pseudo, *pairs]), end_stream=end and not frames)
+        self.flush()
+        try:
+            for number, frame in enumerate(frames, 1):
+                while self.connection.local_flow_control_window(stream) < len(frame):
+                    resets = [event for event in self.events if isinstance(event, h2.events.StreamReset)]
+                    if any(event.stream_id == stream for event in resets):
+                        return stream
+                    self._receive()
+                self.connection.send_data(stream, frame, end_stream=end and number == len(frames))
+                self.flush()
+        except h2.exceptions.StreamClosedError:
+            pass  # the answer came before the request's end; nobody wants the rest
         return stream
+
+    def queue(self, headers, body, *, path=PATH):
+        """A small request that goes out with the next flush(): many of them arrive as one."""
+        pseudo = [(":method", "POST"), (":scheme", "http"), (":authority", LOOPBACK), (":path", path)]
+        stream = self.connection.get_next_available_stream_id()
+        self.connection.send_headers(stream, encoded([*pseudo, *headers.items()]))
+        self.connection.send_data(stream, body, end_stream=True)
+
+    def statuses(self, count):
+        """The statuses of the next `count` answers, on whichever stream."""
+        found, ended = [], 0
+        while ended < count:
+            if not self.events:
+                self._receive()
+            for event in self.events:
+                if isinstance(event, h2.events.ResponseReceived):
+                    found.append(int(dict(event.headers)[b":status"]))
+                elif isinstance(event, h2.events.StreamReset):
+                    raise ConnectionError(f"the stream was reset: {event.error_code}")
+                ended += isinstance(event, h2.events.StreamEnded)
+            self.events = []
+        return found
 
     def reset(self, stream):
         """The client leaves: RST_STREAM with CANCEL."""
         self.connection.reset_stream(stream, 8)
-        self._flush()
+        self.flush()
 
     def answer(self, stream):
         """The answer on a stream, as soon as it is complete."""
@@ -92,10 +123,16 @@ class Http2:
         if not data:
             raise ConnectionError("the connection was closed before the answer's end")
         self.events += self.connection.receive_data(data)
-        self._flush()
+        self.flush()
 
-    def _flush(self):
+    def flush(self):
+        """Sends what is ready."""
         self.socket.sendall(self.connection.data_to_send())
+
+
+def frames_of(body, size=16_000):
+    """The body in DATA frames that any peer takes."""
+    return [body[at : at + size] for at in range(0, len(body), size)]
 
 
 def encoded(pairs):
@@ -124,6 +161,10 @@ class Http1:
         """Each part in a segment of its own, as far as the kernel allows."""
         for part in parts:
             self.socket.sendall(part)
+
+    def silent(self, seconds):
+        """Whether nothing comes in for so long, not even the connection's end."""
+        return not select.select([self.socket], [], [], seconds)[0]
 
     def answer(self):
         version, status = self.reader.readline().decode().split(" ")[:2]
