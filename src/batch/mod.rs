@@ -91,7 +91,7 @@ pub trait Visitor<'a> {
 /// Reads a body from front to back.
 ///
 /// Every `logs` array is read, so that no record is lost; of `resource` and `sent_at` the first one
-/// counts. Other fields of the envelope are passed over.
+/// that isn't null counts. Other fields of the envelope are passed over.
 ///
 /// # Errors
 /// A body that is no JSON, or no envelope. What was visited until then must not be used.
@@ -105,12 +105,12 @@ pub fn read<'a>(body: &'a [u8], visitor: &mut dyn Visitor<'a>) -> Result<(), Rej
     }
 }
 
-/// Whether there is a `logs`, and each is an array.
+/// Whether there is an array `logs`.
 fn envelope<'a>(json: &mut Json<'a>, visitor: &mut dyn Visitor<'a>) -> Result<bool, NotJson> {
     if json.peek()? != Kind::Object {
         return json.skip().map(|()| false);
     }
-    let (mut found, mut wrong) = (false, false);
+    let mut found = false;
     let (mut resource, mut sent_at) = (false, false);
     let mut key = json.object()?;
     while let Some(name) = key {
@@ -119,15 +119,11 @@ fn envelope<'a>(json: &mut Json<'a>, visitor: &mut dyn Visitor<'a>) -> Result<bo
                 found = true;
                 records(json, visitor)?;
             }
-            b"logs" => {
-                wrong = true;
-                json.skip()?;
-            }
-            b"resource" if !resource => {
+            b"resource" if !resource && json.peek()? != Kind::Null => {
                 resource = true;
                 visitor.resource(json)?;
             }
-            b"sent_at" | b"sentAt" if !sent_at => {
+            b"sent_at" | b"sentAt" if !sent_at && json.peek()? != Kind::Null => {
                 sent_at = true;
                 visitor.sent_at(json)?;
             }
@@ -135,7 +131,7 @@ fn envelope<'a>(json: &mut Json<'a>, visitor: &mut dyn Visitor<'a>) -> Result<bo
         }
         key = json.next_key()?;
     }
-    Ok(found && !wrong)
+    Ok(found)
 }
 
 fn records<'a>(json: &mut Json<'a>, visitor: &mut dyn Visitor<'a>) -> Result<(), NotJson> {

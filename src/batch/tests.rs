@@ -50,8 +50,14 @@ fn every_logs_array_is_read_and_the_first_resource_counts() {
 }
 
 #[test]
+fn null_is_the_same_as_absent() {
+    let body = r#"{"sent_at":null,"resource":null,"logs":null,"sentAt":"t","resource":{},"logs":[1]}"#;
+    assert_eq!(visit(body).unwrap(), [r#"sent_at "t""#, "resource {}", "record 1"]);
+}
+
+#[test]
 fn json_without_logs_is_no_envelope() {
-    for body in ["{}", "[]", "1", "\"logs\"", "null", r#"{"logs":{}}"#, r#"{"logs":null}"#, r#"{"Logs":[]}"#, r#"{"logs":[],"logs":1}"#] {
+    for body in ["{}", "[]", "1", "\"logs\"", "null", r#"{"logs":{}}"#, r#"{"logs":null}"#, r#"{"Logs":[]}"#] {
         assert_eq!(visit(body), Err(Rejection::EnvelopeWithoutLogs), "{body}");
     }
 }

@@ -10,16 +10,11 @@ use std::borrow::Cow;
 /// OpenTelemetry's SDKs keep 128 by default; this bounds what one record may cost a backend's index.
 const MOST: u64 = 1_024;
 
-/// More than the filter writes of its own: from here on, where a client's attributes stand is
-/// remembered, in case one must make room.
-const REMEMBERED: u64 = MOST - 64;
-
 /// A longer name is cut. Backends that index names refuse or truncate above a few hundred bytes.
 const LONGEST_NAME: usize = 256;
 
-/// How many names are tried for one attribute. Only names made to collide need more than two, and
-/// each try makes the output longer than what came in.
-const RENAMES: usize = 8;
+/// How many names are tried for one attribute: until `client.` fills a name and no try makes another.
+const RENAMES: usize = LONGEST_NAME / b"client.".len() + 2;
 
 /// Whether a name belongs to the filter.
 pub type Own<'f> = &'f dyn Fn(&[u8]) -> bool;
@@ -35,8 +30,8 @@ pub struct Attributes<'a> {
     own: u64,
     count: u64,
     dropped: u64,
-    /// Where the last of the client's stand.
-    last: Vec<(usize, usize)>,
+    /// Where the client's stand, in case the last must make room.
+    places: Vec<(usize, usize)>,
 }
 
 impl<'a> Attributes<'a> {
@@ -55,13 +50,13 @@ impl<'a> Attributes<'a> {
         self.own = own;
         self.count = 0;
         self.dropped = 0;
-        self.last.clear();
+        self.places.clear();
     }
 
     /// Ends the list: the last of the client's make room for the filter's own.
     pub fn finish(&mut self, tally: &mut Tally) {
         while self.own + self.count > MOST
-            && let Some((start, end)) = self.last.pop()
+            && let Some((start, end)) = self.places.pop()
         {
             self.out.splice(start..end.min(self.out.len()), []);
             self.count -= 1;
@@ -132,14 +127,18 @@ impl<'a> Attributes<'a> {
         let mut result = Ok(());
         self.write(&name, |out| result = value::any(json, out, tally));
         self.count += 1;
-        if self.count > REMEMBERED {
-            self.last.push((start, self.out.len()));
-        }
+        self.places.push((start, self.out.len()));
         self.names.insert(&name);
         result.map(|()| true)
     }
 
-    /// Reads an object: each field an attribute. Whether one that `wanted` names was written.
+    /// How many of the client's are there.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Reads an object: each field an attribute. Which of the client's, counted from 1, is the one that
+    /// `wanted` names.
     ///
     /// # Errors
     /// Those of `json`.
@@ -149,8 +148,8 @@ impl<'a> Attributes<'a> {
         own: Own<'_>,
         tally: &mut Tally,
         wanted: impl Fn(&[u8]) -> bool,
-    ) -> Result<bool, NotJson> {
-        let mut found = false;
+    ) -> Result<Option<u64>, NotJson> {
+        let mut found = None;
         let mut key = json.object()?;
         while let Some(name) = key {
             if !self.raw.insert(&name) {
@@ -158,7 +157,9 @@ impl<'a> Attributes<'a> {
                 json.skip()?;
             } else {
                 let is_wanted = wanted(&name);
-                found |= self.read(name, json, own, tally)? && is_wanted;
+                if self.read(name, json, own, tally)? && is_wanted {
+                    found = Some(self.count);
+                }
             }
             key = json.next_key()?;
         }
@@ -177,7 +178,7 @@ impl<'a> Attributes<'a> {
             }
             let mut longer = b"client.".to_vec();
             longer.extend_from_slice(&name);
-            name = Cow::Owned(longer);
+            name = cut(Cow::Owned(longer));
         }
         None
     }

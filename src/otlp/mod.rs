@@ -206,16 +206,20 @@ fn resource(json: Option<&mut Json<'_>>, configured: &Map<String, Value>, tally:
     for (name, value) in configured {
         attributes.write_own(name.as_bytes(), |out| value::configured(out, value));
     }
-    let mut named = configured.contains_key(SERVICE_NAME);
+    let mut named = None;
     if let Some(json) = json {
         if json.peek()? == Kind::Object {
-            named |= attributes.read_object(json, &own, tally, |name| name == SERVICE_NAME.as_bytes())?;
+            named = attributes.read_object(json, &own, tally, |name| name == SERVICE_NAME.as_bytes())?;
         } else {
             attributes.read(Cow::Borrowed(b"resource"), json, &own, tally)?;
         }
     }
-    if !named {
+    attributes.finish(tally);
+    // Named by the client, and not among the last that had to make room.
+    let named = named.is_some_and(|place| place <= attributes.count());
+    if !named && !configured.contains_key(SERVICE_NAME) {
         attributes.write_own(SERVICE_NAME.as_bytes(), |out| wire::bytes(out, value::field::STRING, b"unknown_service"));
+        attributes.finish(tally);
     }
     attributes.finish(tally);
     let dropped = attributes.dropped();

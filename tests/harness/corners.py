@@ -99,11 +99,15 @@ ENVELOPES = {
         b'"attributes":%b,"sessionId":"s","later":1,"breadcrumbs":[],"error":"E: x"' % object_of(MANY)),
     "more than many attributes": record(b'"attributes":' + object_of([*MANY, b"x", b"y"])),
     "a resource of many": b'{"resource":%b,"logs":[{}]}' % object_of([*MANY, b"one more"]),
-    "a resource of many, the service last": b'{"resource":%b,"logs":[{}]}' % object_of([*MANY, b"service.name"]),
+    "a resource of too many, the service last": b'{"resource":%b,"logs":[{}]}' % object_of([*MANY, b"service.name"]),
+    "a resource of many, the service last": b'{"resource":%b,"logs":[{}]}' % object_of([*MANY[1:], b"service.name"]),
     "two long names": record(b'"attributes":' + object_of([b"n" * 300 + b"1", b"n" * 300 + b"2", b"n" * 256])),
     "a long name of the filter": record(
         b'"attributes":' + object_of([b"exception." + b"n" * 246, b"exception." + b"n" * 300])),
     "long names below the run": record(b'"active_run":' + object_of([b"n" * 300 + b"1", b"n" * 300 + b"2"])),
+    "many records": b'{"logs":[%b0]}' % (b"0," * 9_999),
+    "too many records": b'{"logs":[%b0]}' % (b"0," * 10_000),
+    "too many records, in two lists": b'{"logs":[%b0],"logs":[0]}' % (b"0," * 9_999),
     "deeper than most": record(b'"later":' + b"[" * 190 + b"]" * 190),
 }
 

@@ -22,6 +22,7 @@ __all__ = ["MICROSECOND", "SECOND", "Moment", "Refused", "Window", "differences"
 
 DEEPEST = 16
 MOST_ATTRIBUTES = 1_024
+MOST_RECORDS = 10_000
 LONGEST_NAME = 256
 INT_DIGITS = 20  # no number of 64 bits has more, sign and all
 
@@ -111,7 +112,10 @@ def envelope_of(body, odd):
     lists = [value for value in lists if isinstance(value, Array)]
     if not lists:
         raise Refused("envelope_without_logs")
-    return envelope, [record for each in lists for record in each]
+    records = [record for each in lists for record in each]
+    if len(records) > MOST_RECORDS:
+        raise Refused("too_many_records")
+    return envelope, records
 
 
 def resource_of(resource, configured, found):
@@ -120,9 +124,11 @@ def resource_of(resource, configured, found):
         attributes.all_of(resource)
     else:
         attributes.add("resource", resource)
-    attributes.values.setdefault("service.name", "unknown_service")
+    if "service.name" not in attributes.bounded():
+        attributes.own["service.name"] = "unknown_service"
+    made = attributes.bounded()
     found.resource_dropped = attributes.dropped
-    return attributes.values
+    return made
 
 
 def sent_at(envelope):
@@ -166,14 +172,14 @@ def number(digits):
 
 
 class Attributes:
-    """A client's attributes among those that are not the client's, which are there already, or
-    have a name that is `reserved`. No name stands twice."""
+    """The attributes of a record or a resource: `own` are the filter's, which always have room,
+    `clients` are those under names that the client chose. No name stands twice."""
 
-    def __init__(self, odd, values, reserved=lambda name: False):
+    def __init__(self, odd, own, reserved=lambda name: False):
         self.odd = odd
-        self.values = values
+        self.own = own
+        self.clients = {}
         self.reserved = reserved
-        self.clients = 0
         self.dropped = 0
 
     def all_of(self, fields):
@@ -186,17 +192,15 @@ class Attributes:
         if value is None:
             return
         chosen = self.free(cut(name), reserved or self.reserved)
-        if self.clients == MOST_ATTRIBUTES or chosen is None:
-            self.dropped += 1
-            self.odd["dropped_attribute"] += 1
+        if chosen is None:
+            self.drop()
             return
-        self.clients += 1
         self.odd["renamed_attribute"] += chosen != cut(name)
-        self.values[chosen] = any_value(value, self.odd)
+        self.clients[chosen] = any_value(value, self.odd)
 
     def free(self, name, reserved):
         """That name, or the first client.<name> that is free; None if there is no other."""
-        while reserved(name) or name in self.values:
+        while reserved(name) or name in self.own or name in self.clients:
             name, before = cut("client." + name), name
             if name == before:
                 return None
@@ -205,7 +209,18 @@ class Attributes:
     def write(self, name, value):
         """An attribute under a name of the filter's own."""
         if value is not None:
-            self.values[name] = any_value(value, self.odd)
+            self.own[name] = any_value(value, self.odd)
+
+    def drop(self):
+        self.dropped += 1
+        self.odd["dropped_attribute"] += 1
+
+    def bounded(self):
+        """All that there is room for: the client's last make way."""
+        while self.clients and len(self.own) + len(self.clients) > MOST_ATTRIBUTES:
+            self.clients.popitem()
+            self.drop()
+        return {**self.clients, **self.own}
 
 
 def cut(name):
@@ -324,9 +339,10 @@ class Record:
                 self.attributes.add(f"active_run.{name}", item, reserved=lambda _: False)
 
     def finish(self, resource, server):
-        attributes = {**self.attributes.values, **server}
+        self.attributes.own |= server
         if self.stamp.adjustment:
-            attributes["timestamp_adjustment"] = self.stamp.adjustment
+            self.attributes.own["timestamp_adjustment"] = self.stamp.adjustment
+        attributes = self.attributes.bounded()
         return {
             "resource": resource,
             "scope": self.logger,
