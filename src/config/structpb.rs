@@ -45,11 +45,11 @@ fn value(value_: prost_types::Value) -> Value {
     }
 }
 
-/// Doubles are exact for whole numbers up to 2^53.
+/// Below 2^53 a double tells whole numbers apart; at it, two read the same.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
 fn number(number: f64) -> Value {
-    if number.fract() == 0.0 && number.abs() <= EXACT {
+    if number.fract() == 0.0 && number.abs() < EXACT {
         Value::Number(Number::from(number as i64))
     } else {
         Number::from_f64(number).map_or(Value::Null, Value::Number)
