@@ -33,13 +33,14 @@ from harness.rawhttp import LAST_CHUNK, Http1, Http2, chunks, encoded, frames_of
 
 LONG = os.environ.get("LONG", "") not in ("", "0")
 WORKERS = [1, 2]
-FIRST, SECOND, STRANGER = (tokens.ec_key(name) for name in ("first", "second", "stranger"))
+FIRST, SECOND, THIRD, STRANGER = (tokens.ec_key(name) for name in ("first", "second", "third", "stranger"))
 SECRET = tokens.hmac_key()  # of no provider: no token that it signs is good
 
 LIMIT = 1_048_576  # max_body_bytes in envoy/envoy.yaml
 ON_DEMAND = 10  # seconds between fetches because of a key that is not known
-# What clocks and timers may be off by.
-SLACK = 0.1
+# On a busy machine the host may see a fetch so much later than it was made, and the next one not.
+SLACK = 0.5
+FAR_APART = ON_DEMAND - SLACK
 
 pytestmark = [
     pytest.mark.usefixtures("wasm_module"),
@@ -350,8 +351,8 @@ class TestTheHostFails:
         intervals = [later - earlier for earlier, later in zip(times, times[1:])]
         *without, on_demand, after_failure = intervals
         least = [0.75 * 2**failures_before for failures_before in range(len(without))]
-        assert all(interval >= shortest for interval, shortest in zip(without, least)), intervals
-        assert min(on_demand, after_failure) >= ON_DEMAND - SLACK, intervals
+        assert all(interval >= shortest - SLACK for interval, shortest in zip(without, least)), intervals
+        assert min(on_demand, after_failure) >= FAR_APART, intervals
 
     def test_redirects_are_not_followed(self, failures, workers):
         assert {fetch.path for fetch in failures[workers].fetches["a redirect"]} == {"/certs"}
@@ -805,7 +806,7 @@ class TestARequestWaitsForItsKey:
     def test_one_fetch_serves_all(self, waits, workers):
         told = waits[workers]
         assert len(told.fetches) == told.counters["key_fetches"] == 2
-        assert told.fetches[1].time - told.fetches[0].time >= ON_DEMAND - SLACK
+        assert told.fetches[1].time - told.fetches[0].time >= FAR_APART
 
     def test_others_do_not(self, waits, workers):
         """Whose key is known is taken, or refused, at once."""
@@ -923,7 +924,7 @@ class TestKeysRotateUnderLoad:
 
     def test_fetches_are_far_apart(self, rotation, workers):
         told = rotation[workers]
-        assert min(told.intervals) >= ON_DEMAND - SLACK
+        assert min(told.intervals) >= FAR_APART
 
 
 # Key ids that somebody makes up.
@@ -965,9 +966,13 @@ class Many(Http2):
             if isinstance(event, h2.events.ResponseReceived):
                 headers = dict(event.headers)
                 self.partly[event.stream_id] = Seen(int(headers[b":status"]), headers.get(b"retry-after", b"").decode())
+            elif isinstance(event, h2.events.DataReceived):
+                # Or the window of the connection would be used up after some hundreds of answers.
+                self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
             elif isinstance(event, h2.events.StreamEnded):
                 complete[event.stream_id] = self.partly.pop(event.stream_id)
         self.events = []
+        self.flush()
         return complete
 
     def answers(self, streams):
@@ -1047,7 +1052,7 @@ class TestACrowdWaits:
 
     def test_one_fetch_serves_all(self, crowd, workers):
         (interval,) = crowd[workers].intervals
-        assert interval >= ON_DEMAND - SLACK
+        assert interval >= FAR_APART
 
 
 class Flood:
@@ -1133,7 +1138,7 @@ class TestAFloodOfMadeUpKeyIds:
 
     def test_costs_the_identity_host_next_to_nothing(self, flood, workers):
         told = flood[workers]
-        assert min(told.intervals) >= ON_DEMAND - SLACK
+        assert min(told.intervals) >= FAR_APART
         assert len(told.fetches) <= 2 + told.seconds / ON_DEMAND
 
     def test_good_ones_are_taken_meanwhile(self, flood, workers):
@@ -1148,11 +1153,12 @@ class TestAFloodOfMadeUpKeyIds:
 # Keys are fetched again before they are too old, and tokens are remembered no longer than their keys.
 
 class Periods:
-    """A key rotates, and no token asks for it.
+    """A key rotates, and no token asks for it; the next one does while that one is on its way.
 
     remembered  {what was sent: how many tokens were remembered by then}
     by_new      [Seen, …] of requests by the new key, one for each worker, when it must be known
-    by_old      {worker: (status, seconds)} of the old key's remembered token after that
+    by_old      {worker: status} of the old key's remembered token after that
+    by_next     Seen of a request by the key after the new one
     """
 
     SECONDS = 10
@@ -1160,7 +1166,7 @@ class Periods:
 
     def __init__(self, workers):
         with Identity(FIRST.jwk("first")) as host:
-            made = provider("id", "ES256", cache_seconds=self.SECONDS)
+            made = provider("id", "ES256", cache_seconds=self.SECONDS, timeout_ms=2000)
             with trusting((made, host), workers=workers) as gate:
                 settled(gate)
                 self.tell(gate, host)
@@ -1170,16 +1176,15 @@ class Periods:
 
     def tell(self, gate, host):
         token = tokens.mint(FIRST, header={"kid": "first"}, sub="remembered")
-        before = gate.counters()
+        before, connections = gate.counters(), gate.workers()
         self.remembered = {}
 
         def note(what):
             self.remembered[what] = gate.counted(before).get("tokens_remembered", 0)
 
-        connections = gate.workers()
-        for time_ in ("first", "second", "third"):
+        for what in ("first", "second", "third"):
             assert [post(connection, token) for connection in connections.values()] == [200] * len(connections)
-            note(time_)
+            note(what)
         for _ in connections:
             assert send(gate).status == 200
         note("others")
@@ -1187,14 +1192,19 @@ class Periods:
         host.publish(SECOND.jwk("second"))
         assert [post(connection, token) for connection in connections.values()] == [200] * len(connections)
         note("retired")
+        # The set that is answered was made before the next key was there.
+        host.answer = lambda document: key_set(document, delay=1.0)
         host.wait_for(2, timeout=2 * self.SECONDS)
-        # Each worker looks once a second for what another one has fetched.
         fetched = time.monotonic()
-        with concurrent.futures.ThreadPoolExecutor(len(connections)) as threads:
+        host.publish(SECOND.jwk("second"), THIRD.jwk("third"))
+        with concurrent.futures.ThreadPoolExecutor(len(connections) + 1) as threads:
+            by_next = threads.submit(send, gate, key=THIRD, kid="third")
             self.by_new = list(threads.map(lambda _: send(gate, key=SECOND, kid="second"), connections))
             self.fetches_by_then = len(host.fetches)
-            wait_until(lambda: time.monotonic() > fetched + 2, 3, "each worker to have the keys")
+            # A worker looks once a second for what another one has fetched.
+            wait_until(lambda: time.monotonic() > fetched + 3, 5, "each worker to have the keys")
             self.by_old = dict(zip(connections, threads.map(lambda each: post(each, token), connections.values())))
+            self.by_next = by_next.result()
         note("refused")
         host.wait_for(1 + self.COUNT, timeout=2 * self.SECONDS * self.COUNT)
 
@@ -1220,6 +1230,11 @@ class TestPeriods:
         told = periods[workers]
         assert all(seen.status == 200 and seen.seconds < 3 for seen in told.by_new), told.by_new
         assert told.fetches_by_then == 2
+
+    def test_a_key_that_comes_during_a_fetch_is_in_the_next(self, periods, workers):
+        """What was fetched says nothing of it, so it is no reason for a 401."""
+        seen = periods[workers].by_next
+        assert seen.status == 200 and seen.seconds > 5, seen
 
     def test_a_token_is_remembered_by_each_worker(self, periods, workers):
         """From its second request on; other tokens of the user are not it."""

@@ -5,7 +5,7 @@ use envoy_log_ingest::stats::{Sink, Stat};
 use std::collections::HashMap;
 
 /// Values, each with the number of its last write.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Memory {
     pub values: HashMap<String, (Vec<u8>, u32)>,
     /// So many swaps will fail, as if another worker had come first.
