@@ -6,7 +6,7 @@ export PYTHONPATH := tests
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help wasm run token test e2e golden fuzz lint fmt clean venv
+.PHONY: help wasm run token test e2e fleet golden fuzz lint fmt clean venv
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ test: ## run all tests: native ones, then the module in a real Envoy
 
 e2e: wasm venv ## run only the tests in a real Envoy; ARGS='-k name' goes to pytest
 	@$(PYTHON) -m pytest tests/e2e $(ARGS)
+
+fleet: wasm venv ## is a 200 a promise? RECORDS=100000 SEED=1 through a failing backend and a dying Envoy; ARGS='--help'
+	@$(PYTHON) -m harness.fleet --records $(or $(RECORDS),100000) --seed $(or $(SEED),1) $(ARGS)
 
 golden: venv ## write tests/golden anew with what the encoder makes of it now, and show what changed
 	@$(PYTHON) -m harness.golden

@@ -20,6 +20,7 @@ for Logfire, tokens, and the local stack made of them.
     tls         certificates for a backend that speaks TLS
     wasm        the imports of a module
     sample      a realistic batch of client records
+    fleet       clients in the field, a backend that fails, an Envoy that dies; `make fleet`
     collector   the real OpenTelemetry Collector, where Go is at hand
     run         `make run`; mint is `make token`
 

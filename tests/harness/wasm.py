@@ -1,10 +1,10 @@
-"""As much of the WebAssembly binary format as it takes to read a module's imports,
-and to write a module that has nothing else."""
+"""As much of the WebAssembly binary format as it takes to read a module's imports, to write
+a module that has nothing else, and to make one of a module's exports trap at will."""
 
 from typing import NamedTuple
 
 MAGIC = b"\0asm\1\0\0\0"
-TYPE_SECTION, IMPORT_SECTION = 1, 2
+TYPE_SECTION, IMPORT_SECTION, FUNCTION_SECTION, EXPORT_SECTION, CODE_SECTION = 1, 2, 3, 7, 10
 KINDS = {0: "func", 1: "table", 2: "memory", 3: "global"}
 
 
@@ -79,6 +79,75 @@ def module_importing(*names) -> bytes:
     return MAGIC + section(TYPE_SECTION, b"\1\x60\0\0") + section(IMPORT_SECTION, leb(len(names)) + entries)
 
 
+def trapping(binary: bytes, export: str, parameter: int, at_least: int) -> bytes:
+    """The module, in which the exported function traps when the parameter of that number is at least
+    so much, and else does what it did: a VM that dies while it is at work, of a module that has no
+    defect by which it would. The function has parameters of 32 bits and one result."""
+    sections = split(binary)
+    functions = sum(entry.kind == "func" for entry in imports(binary))
+    index = exported(sections[EXPORT_SECTION], export)
+    types = numbers(sections[FUNCTION_SECTION])
+    wrapped = functions + len(types)
+    kind = types[index - functions]
+    sections[FUNCTION_SECTION] = vector([leb(each) for each in [*types, kind]])
+    sections[EXPORT_SECTION] = sections[EXPORT_SECTION].replace(
+        text(export) + b"\0" + leb(index), text(export) + b"\0" + leb(wrapped))
+    body = b"\0"  # no locals
+    body += b"\x20" + leb(parameter) + b"\x41" + signed(at_least) + b"\x4f"  # local.get, i32.const, i32.ge_u
+    body += b"\x04\x40\x00\x0b"  # if, unreachable, end
+    for number in range(parameters(sections[TYPE_SECTION], kind)):
+        body += b"\x20" + leb(number)
+    body += b"\x10" + leb(index) + b"\x0b"  # call, end
+    reader = Reader(sections[CODE_SECTION], 0)
+    count = reader.unsigned()
+    sections[CODE_SECTION] = leb(count + 1) + sections[CODE_SECTION][reader.at:] + leb(len(body)) + body
+    return MAGIC + b"".join(section(number, content) for number, content in sections.items() if number)
+
+
+def split(binary):
+    """The sections of a module by their numbers, in order, without custom ones."""
+    found, reader = {}, Reader(binary, len(MAGIC))
+    while reader.at < len(binary):
+        number, size = reader.byte(), reader.unsigned()
+        found[number] = binary[reader.at:reader.at + size]
+        reader.at += size
+    return found
+
+
+def exported(content, name):
+    """The index of an exported function."""
+    reader = Reader(content, 0)
+    for _ in range(reader.unsigned()):
+        found, kind, index = reader.name(), KINDS[reader.byte()], reader.unsigned()
+        if (found, kind) == (name, "func"):
+            return index
+    raise ValueError(f"no function {name} is exported")
+
+
+def parameters(content, kind):
+    """How many parameters the functions of a type have."""
+    reader = Reader(content, 0)
+    counts = []
+    for _ in range(reader.unsigned()):
+        if reader.byte() != 0x60:
+            raise ValueError("a type that is no function's")
+        counts.append(reader.unsigned())
+        reader.at += counts[-1]
+        results = reader.unsigned()
+        reader.at += results
+    return counts[kind]
+
+
+def numbers(content):
+    """A vector of numbers."""
+    reader = Reader(content, 0)
+    return [reader.unsigned() for _ in range(reader.unsigned())]
+
+
+def vector(items):
+    return leb(len(items)) + b"".join(items)
+
+
 def section(number, content):
     return bytes([number]) + leb(len(content)) + content
 
@@ -94,3 +163,9 @@ def leb(value):
         out.append(byte | (0x80 if value else 0))
         if not value:
             return bytes(out)
+
+
+def signed(value):
+    """LEB128 of a number that is not negative, as constants have it: the last byte's sign bit is clear."""
+    out = leb(value)
+    return out if out[-1] < 0x40 else out[:-1] + bytes([out[-1] | 0x80, 0])
