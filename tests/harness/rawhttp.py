@@ -166,6 +166,16 @@ class Http1:
         """Whether nothing comes in for so long, not even the connection's end."""
         return not select.select([self.socket], [], [], seconds)[0]
 
+    def rest(self):
+        """What comes until the connection ends, in whichever way."""
+        data = b""
+        try:
+            while (more := self.reader.read1(65536)):
+                data += more
+        except ConnectionError:
+            pass
+        return data
+
     def answer(self):
         version, status = self.reader.readline().decode().split(" ")[:2]
         headers = []
