@@ -112,6 +112,9 @@ class Backend:
                                                                              or fault in ("slow", "cut in mid-answer")):
             # What holds such a record is never kept, however the backend feels.
             return await self.judge(export, writer)
+        if fault == "413" and len(export.records) < 2:
+            # What is refused alone is refused for good: that is for poisoned ones.
+            return await self.judge(export, writer)
         if fault == "reset before accepting":
             return reset(writer)
         if fault == "reset after accepting":

@@ -202,6 +202,8 @@ class Client:
         except (ValueError, KeyError, TypeError):
             accepted = rejected = -1
         self.row.add("unlike_counts", accepted + rejected != len(batch))
+        poisoned = sum(self.plan.is_poisoned(record) for record, _ in batch)
+        self.row.add("rejected_too_many", max(0, rejected - poisoned))
         self.row.add("rejected_told", max(0, rejected))
 
     # What is done with the answer.

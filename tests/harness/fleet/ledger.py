@@ -24,6 +24,7 @@ ARRAYS = {
 COUNTERS = (
     "port", "clients_left",
     "requests", "confirmed", "discarded", "given_up", "stopped", "unlike_counts", "rejected_told",
+    "rejected_too_many",
     "crashes", "expired_tokens", "no_answer",
     *(f"status_{code}" for code in (200, 400, 401, 403, 404, 413, 415, 429, 500, 502, 503, 504)), "status_other",
     "exports", "exports_taken", "export_bytes", "most_requests_in_an_export", "requests_in_exports",

@@ -6,24 +6,24 @@ import random
 from dataclasses import dataclass
 
 # What the backend does with an export instead of taking it, and how often among the faults.
-# The waits that a Retry-After asks for are the filter's, not scaled: a few go a long way.
+# Those that make everybody wait (for a second at least, whatever the hurry) are rare.
 FAULTS = {
-    "reset before reading": 12,   # the connection breaks before the request is read
-    "reset before accepting": 14,  # read, thrown away, RST
-    "reset after accepting": 14,  # kept, RST: nobody is told
-    "cut in mid-answer": 10,      # kept, half an answer, RST
-    "hang": 1,                    # thrown away; no answer until the peer gives up
-    "hang after accepting": 1,
-    "slow": 10,                   # kept and said so, after up to half a second
-    "500": 14,
-    "502 after accepting": 6,
-    "503": 2,
-    "503 with Retry-After": 1,
-    "429 with Retry-After": 1,
-    "401": 1, "403": 1, "404": 1,  # a wrong token or URL: no verdict on the records
-    "portal": 8,                  # a captive portal's page, with 200
-    "junk": 4,                    # 200, and a body that is no OTLP
-    "413": 4,                     # too large, whatever the size is
+    "reset before reading": 60,   # the connection breaks before the request is read
+    "reset before accepting": 70,  # read, thrown away, RST
+    "reset after accepting": 70,  # kept, RST: nobody is told
+    "cut in mid-answer": 50,      # kept, half an answer, RST
+    "hang": 3,                    # thrown away; no answer until the peer gives up
+    "hang after accepting": 3,
+    "slow": 50,                   # kept and said so, after up to half a second
+    "500": 70,
+    "502 after accepting": 30,
+    "503": 3,
+    "503 with Retry-After": 2,
+    "429 with Retry-After": 3,
+    "401": 5, "403": 5, "404": 5,  # a wrong token or URL: no verdict on the records
+    "portal": 40,                 # a captive portal's page, with 200
+    "junk": 20,                   # 200, and a body that is no OTLP
+    "413": 20,                    # too large, as long as there is more than one record
 }
 
 # What it takes a filter that splits exports to survive: without that, clients would have to give
@@ -60,7 +60,7 @@ class Plan:
     poisoned: int = 2_000
     hurry: int = 20
     limit: int = 512 * 1024
-    timeout_ms: int = 1500
+    timeout_ms: int = 3000
     workers: int = 2
     breaks: str = ""
 
