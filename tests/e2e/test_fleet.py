@@ -16,8 +16,7 @@ def fleet(wasm_module, tmp_path):
     """fleet(arguments) is (exit status, what it said, result.json) of a run."""
     def run(*arguments):
         command = [sys.executable, "-m", "harness.fleet", "--directory", str(tmp_path / "fleet"), *map(str, arguments)]
-        # No splitting of exports, no uid: what the filter does not do yet.
-        done = subprocess.run([*command, "--no-splitting", "--no-uid"], cwd=ROOT, capture_output=True, text=True,
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True,
                               env={**os.environ, "PYTHONPATH": "tests"}, timeout=110)
         said = done.stdout + done.stderr
         assert done.returncode in (0, 1), said

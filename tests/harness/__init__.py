@@ -16,6 +16,7 @@ for Logfire, tokens, and the local stack made of them.
     echo        a plain upstream, for what must pass through untouched
     curl        curl, over HTTP/1.1 and HTTP/2
     rawhttp     HTTP by hand, for what no client library would send
+    crowd       many requests under way at once
     tokens      session tokens, good and bad
     tls         certificates for a backend that speaks TLS
     wasm        the imports of a module

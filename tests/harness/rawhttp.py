@@ -71,11 +71,15 @@ class Http2:
         return stream
 
     def queue(self, headers, body, *, path=PATH):
-        """A small request that goes out with the next flush(): many of them arrive as one."""
+        """A small request that goes out with the next flush(): many of them arrive as one. The stream's number."""
         pseudo = [(":method", "POST"), (":scheme", "http"), (":authority", LOOPBACK), (":path", path)]
         stream = self.connection.get_next_available_stream_id()
         self.connection.send_headers(stream, encoded([*pseudo, *headers.items()]))
+        while self.connection.local_flow_control_window(stream) < len(body):
+            self.flush()
+            self._receive()
         self.connection.send_data(stream, body, end_stream=True)
+        return stream
 
     def statuses(self, count):
         """The statuses of the next `count` answers, on whichever stream."""
