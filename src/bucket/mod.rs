@@ -96,12 +96,19 @@ impl<'a> Limiter<'a> {
     pub fn look(&self, session: Option<&str>, now: Duration, store: &mut dyn Store) -> Result<(), Refusal> {
         let mut refusal: Option<Refusal> = None;
         for line in self.lines(session) {
-            let level = table::find(store, self.limits.slots, line.owner).map(|level| level.at(now, line.limit));
-            if let Some(wait) = level.and_then(|level| level.wait(line.limit)) {
-                let (rejection, longest) =
-                    refusal.map_or((line.refused, wait), |first| (first.rejection, first.retry_after.unwrap_or_default().max(wait)));
-                refusal = Some(Refusal { rejection, retry_after: Some(longest) });
+            let mut set = table::load(store, self.limits.slots, line.owner);
+            let Some(stored) = set.level() else { continue };
+            let level = stored.at(now, line.limit);
+            let Some(wait) = level.wait(line.limit) else { continue };
+            if level.changed_at < stored.changed_at {
+                // The clock was set back. Nothing else writes to an empty bucket: without a note its
+                // time would stand still until the clock is where it was. Whoever came first noted it.
+                set.put(level, now);
+                set.store(store);
             }
+            let (rejection, longest) =
+                refusal.map_or((line.refused, wait), |first| (first.rejection, first.retry_after.unwrap_or_default().max(wait)));
+            refusal = Some(Refusal { rejection, retry_after: Some(longest) });
         }
         refusal.map_or(Ok(()), Err)
     }

@@ -56,11 +56,6 @@ pub fn prepare(slots: u32, store: &mut dyn Store) {
     }
 }
 
-/// The owner's bucket, if it is remembered.
-pub fn find(store: &mut dyn Store, slots: u32, owner: Owner) -> Option<Level> {
-    load(store, slots, owner).level()
-}
-
 impl Set {
     /// The owner's bucket, if it is remembered.
     pub fn level(&self) -> Option<Level> {

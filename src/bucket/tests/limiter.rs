@@ -1,6 +1,6 @@
 //! Who is let in: users, their sessions, refunds, and workers that get in each other's way.
 
-use super::model::{Model, NOW, SECOND, at, limit};
+use super::model::{DAY, Model, NOW, SECOND, at, limit};
 use super::{Contended, Counts, Memory, SEED, charge, limits, records, touch};
 use crate::bucket::{Cost, Limiter, Store, TRIES};
 use crate::config::{RateLimits, Unit};
@@ -134,6 +134,24 @@ fn a_worker_whose_clock_is_a_little_behind_names_the_wait_on_its_own_clock() {
     assert_eq!(charge(&alice(&limits), None, 1, at(behind), &mut memory), expected);
     assert_eq!(alice(&limits).look(None, at(behind), &mut memory), expected);
     assert_eq!(charge(&alice(&limits), None, 1, at(NOW + 1), &mut memory), Ok(()));
+}
+
+#[test]
+fn where_a_clock_was_set_back_an_empty_bucket_refills_from_there() {
+    let limits = hundred_and_ten();
+    let limiter = alice(&limits);
+    let (set_back, wait) = (NOW - DAY, 110 * SECOND + 1);
+    for looks in [true, false] {
+        let ask = |now, memory: &mut Memory| match looks {
+            true => limiter.look(Some("s"), at(now), memory),
+            false => charge(&limiter, Some("s"), 1, at(now), memory),
+        };
+        let mut memory = Memory::default();
+        charge(&limiter, Some("s"), 120, at(NOW), &mut memory).unwrap();
+        assert_eq!(ask(set_back, &mut memory), refused(Rejection::UserRateLimited, wait));
+        assert_eq!(ask(set_back + wait - 1, &mut memory), refused(Rejection::SessionRateLimited, 1));
+        assert_eq!(ask(set_back + wait, &mut memory), Ok(()), "not only once the clock is where it was");
+    }
 }
 
 #[test]

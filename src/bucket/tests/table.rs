@@ -20,7 +20,7 @@ fn user<'a>(limits: &'a RateLimits, name: &str) -> Limiter<'a> {
 }
 
 fn remembered(limits: &RateLimits, name: &str, memory: &mut Memory) -> Option<Level> {
-    table::find(memory, limits.slots, user(limits, name).user.unwrap().owner)
+    table::load(memory, limits.slots, user(limits, name).user.unwrap().owner).level()
 }
 
 /// Which of the users `0..count` have a bucket.
