@@ -126,8 +126,8 @@ fn accepted(content_type: Option<&[u8]>, body: &[u8]) -> Option<Delivery> {
             return Some(Delivery::default());
         };
         // 64-bit numbers are strings in protobuf's JSON.
-        let rejected = count.as_u64().or_else(|| count.as_str()?.parse().ok())?;
-        return Some(Delivery { rejected });
+        let rejected = count.as_i64().or_else(|| count.as_str()?.parse().ok())?;
+        return Some(Delivery { rejected: u64::try_from(rejected).unwrap_or(0) });
     }
     None
 }
