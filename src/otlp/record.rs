@@ -273,7 +273,7 @@ impl<'a> Parts<'a> {
         };
         let out = &mut scratch.record;
         out.clear();
-        wire::fixed64(out, field::TIME_UNIX_NANO, unsigned(placement.at));
+        wire::time(out, field::TIME_UNIX_NANO, unsigned(placement.at));
         wire::uint(out, field::SEVERITY_NUMBER, self.severity.0);
         wire::string(out, field::SEVERITY_TEXT, &self.severity.1);
         out.extend_from_slice(&scratch.body);
@@ -285,7 +285,7 @@ impl<'a> Parts<'a> {
         if let Some(id) = &self.span_id {
             wire::bytes(out, field::SPAN_ID, id);
         }
-        wire::fixed64(out, field::OBSERVED_TIME_UNIX_NANO, unsigned(observed));
+        wire::time(out, field::OBSERVED_TIME_UNIX_NANO, unsigned(observed));
     }
 }
 

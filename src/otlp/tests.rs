@@ -413,6 +413,16 @@ fn the_session_of_a_batch_is_the_first_that_is_named() {
 }
 
 #[test]
+fn a_record_of_the_first_moment_of_1970_is_in_canonical_bytes_too() {
+    let encoded = encode(r#"{"logs":[{"timestamp":"1970-01-01T00:00:00Z"}]}"#);
+    let decoded = decode(&encoded);
+    let record = &decoded.resource_logs[0].scope_logs[0].log_records[0];
+    assert_eq!((record.time_unix_nano, record.observed_time_unix_nano), (0, 0));
+    assert_eq!(attribute(record, "client_timestamp"), text("1970-01-01T00:00:00Z"));
+    assert_eq!(decoded.encode_to_vec(), encoded.protobuf);
+}
+
+#[test]
 fn encoded_requests_can_be_concatenated() {
     let (one, two) = (encode(r#"{"logs":[{"message":"a"}]}"#), encode(r#"{"logs":[{"message":"b"}]}"#));
     let both = [one.protobuf.clone(), two.protobuf.clone()].concat();

@@ -76,7 +76,14 @@ pub fn varint(out: &mut Vec<u8>, tag: u32, value: u64) {
     encode_varint(value, out);
 }
 
-/// A fixed64 or double field, given its bits.
+/// A time in nanoseconds; left out where it is 0, which is its default.
+pub fn time(out: &mut Vec<u8>, tag: u32, nanos: u64) {
+    if nanos != 0 {
+        fixed64(out, tag, nanos);
+    }
+}
+
+/// A fixed64 or double field, given its bits, written whatever they are: for members of a `oneof`.
 pub fn fixed64(out: &mut Vec<u8>, tag: u32, bits: u64) {
     encode_key(tag, WireType::SixtyFourBit, out);
     out.extend_from_slice(&bits.to_le_bytes());
