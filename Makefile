@@ -20,7 +20,7 @@ run: venv ## start the local stack and send it a batch; ONCE=1 ends after the ba
 token: venv ## print a fresh session token for the running stack (make -s token)
 	@$(PYTHON) -m harness.mint
 
-test: ## run all tests: native ones, then the module in a real Envoy
+test: ## run all tests: native ones, fuzz targets for some seconds, then the module in a real Envoy
 	@tests/tools/test
 
 e2e: wasm venv ## run only the tests in a real Envoy; ARGS='-k name' goes to pytest

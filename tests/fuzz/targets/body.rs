@@ -16,10 +16,9 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Valu
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ScopeLogs};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use std::collections::HashSet;
-use std::fmt;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -73,7 +72,7 @@ fn mapping(mapping: &str) -> Mapping {
 enum Expected {
     /// It is no JSON, or may count as none: it is nested deeper than must be followed.
     NotJson { perhaps: Option<Box<Expected>> },
-    /// It is no object with one or more arrays `logs`.
+    /// It is no object with an array `logs`.
     NoLogs,
     /// So many records.
     Records(u64),
@@ -87,9 +86,7 @@ impl Expected {
         // The grammar alone: neither numbers nor escapes are looked into, nor depth bounded.
         let json = std::str::from_utf8(body).ok().filter(|text| serde_json::from_str::<IgnoredAny>(text).is_ok());
         let Some(json) = json else { return Expected::NotJson { perhaps: None } };
-        // It is JSON, so what stops this is a value of another kind.
-        let expected =
-            serde_json::from_str::<Envelope>(json).ok().and_then(|envelope| envelope.0).map_or(Expected::NoLogs, Expected::Records);
+        let expected = records(json).map_or(Expected::NoLogs, Expected::Records);
         if depth(json) > READ { Expected::NotJson { perhaps: Some(Box::new(expected)) } } else { expected }
     }
 
@@ -105,101 +102,56 @@ impl Expected {
     }
 }
 
+/// How many elements the arrays `logs` of the envelope have together; `None`: there is no such array.
+fn records(json: &str) -> Option<u64> {
+    let logs = members(json).into_iter().filter(|(name, value)| is_logs(name) && value.starts_with('['));
+    let elements = logs.map(|(_, value)| serde_json::from_str::<Vec<IgnoredAny>>(value).expect("a part of what is JSON").len() as u64);
+    elements.reduce(|sum, elements| sum + elements)
+}
+
+fn is_logs(name: &str) -> bool {
+    serde_json::from_str::<String>(name).is_ok_and(|name| name == "logs")
+}
+
+/// The names and values of a JSON object as they stand in its text; none, where it is no object.
+fn members(json: &str) -> Vec<(&str, &str)> {
+    let mut members = Vec::new();
+    let (mut begin, mut name) = (0, None);
+    structure(json, |at, byte, depth| match byte {
+        b'{' if depth == 1 => begin = at + 1,
+        b':' if depth == 1 => (name, begin) = (Some(&json[begin..at]), at + 1),
+        b',' | b'}' if depth == 1 => {
+            members.extend(name.take().map(|name| (name.trim(), json[begin..at].trim())));
+            begin = at + 1;
+        }
+        _ => {}
+    });
+    members
+}
+
 /// How deeply a JSON text is nested.
 fn depth(json: &str) -> usize {
-    let (mut depth, mut deepest, mut string, mut escape) = (0usize, 0, false, false);
-    for byte in json.bytes() {
+    let mut deepest = 0;
+    structure(json, |_, _, depth| deepest = deepest.max(depth));
+    deepest
+}
+
+/// Each byte of a JSON text outside of its strings: where it stands, and in how many containers;
+/// those that begin or end one are within it.
+fn structure(json: &str, mut each: impl FnMut(usize, u8, usize)) {
+    let (mut depth, mut string, mut escape) = (0, false, false);
+    for (at, byte) in json.bytes().enumerate() {
         match byte {
             _ if escape => escape = false,
             b'\\' => escape = true,
             b'"' => string = !string,
-            b'[' | b'{' if !string => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b']' | b'}' if !string => depth -= 1,
-            _ => {}
-        }
-    }
-    deepest
-}
-
-/// How many elements all `logs` have together; `None`: there is no `logs`.
-struct Envelope(Option<u64>);
-
-impl<'de> Deserialize<'de> for Envelope {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields;
-        impl<'de> Visitor<'de> for Fields {
-            type Value = Envelope;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an envelope")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Envelope, A::Error> {
-                let mut records = None;
-                while let Some(IsLogs(is_logs)) = fields.next_key()? {
-                    if is_logs {
-                        let Elements(elements) = fields.next_value()?;
-                        records = Some(records.unwrap_or(0) + elements);
-                    } else {
-                        fields.next_value::<IgnoredAny>()?;
-                    }
-                }
-                Ok(Envelope(records))
+            _ if string => {}
+            _ => {
+                depth += usize::from(matches!(byte, b'[' | b'{'));
+                each(at, byte, depth);
+                depth -= usize::from(matches!(byte, b']' | b'}'));
             }
         }
-        deserializer.deserialize_map(Fields)
-    }
-}
-
-/// Whether a key is `logs`. Read as bytes, since serde_json lets lone surrogates pass there.
-struct IsLogs(bool);
-
-impl<'de> Deserialize<'de> for IsLogs {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Key;
-        impl Visitor<'_> for Key {
-            type Value = IsLogs;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a key")
-            }
-
-            fn visit_bytes<E>(self, key: &[u8]) -> Result<IsLogs, E> {
-                Ok(IsLogs(key == b"logs"))
-            }
-
-            fn visit_str<E>(self, key: &str) -> Result<IsLogs, E> {
-                Ok(IsLogs(key == "logs"))
-            }
-        }
-        deserializer.deserialize_bytes(Key)
-    }
-}
-
-struct Elements(u64);
-
-impl<'de> Deserialize<'de> for Elements {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Array;
-        impl<'de> Visitor<'de> for Array {
-            type Value = Elements;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an array")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Elements, A::Error> {
-                let mut count = 0;
-                while elements.next_element::<IgnoredAny>()?.is_some() {
-                    count += 1;
-                }
-                Ok(Elements(count))
-            }
-        }
-        deserializer.deserialize_seq(Array)
     }
 }
 
@@ -320,7 +272,7 @@ fn attributes(attributes: &[KeyValue]) {
         assert!(value.value.is_some(), "{key:?} has none");
         bounded(value, 16);
     }
-    assert!(attributes.len() <= 1_024 + 32);
+    assert!(attributes.len() <= 1_024);
 }
 
 /// At most so many containers within each other, and no key twice in one.

@@ -141,7 +141,7 @@ fn fits_struct(value: &Value, depth: usize) -> bool {
     match value {
         Value::Number(number) => match number.as_f64() {
             Some(double) if number.is_f64() => double.fract() != 0.0,
-            Some(double) => double.abs() <= 9_007_199_254_740_992.0,
+            Some(double) => double.abs() < 9_007_199_254_740_992.0,
             None => false,
         },
         Value::Array(values) => depth < 25 && values.iter().all(|value| fits_struct(value, depth + 1)),
@@ -256,13 +256,11 @@ fn fetched(input: &[u8], text: &str, auth: &Auth) {
     let later = NOW + Duration::from_secs(60);
     let taken = fetch(&mut keyring, KeyAnswer::Response(Some(200), input), later);
     let before = verdicts(&mut keyring, text, auth, later);
-    assert_eq!(taken.is_err(), before.iter().any(|verdict| *verdict == Verdict::NoKeys));
-    // A period later, at which time what there is stays in force.
-    for (bad, hours) in [(&b"{}"[..], 1), (br#"{"keys":[]}"#, 2), (b"<html>", 3)] {
-        let then = NOW + Duration::from_secs(hours * 3_600);
-        assert!(fetch(&mut keyring, KeyAnswer::Response(Some(200), bad), then).is_err());
-        let after = keyring_verdicts(&mut Keyring::new(auth, 0), auth, then);
-        assert!(after.iter().all(|verdict| *verdict == Verdict::NoKeys), "a worker that has read nothing");
+    assert_eq!(taken.is_err(), before.contains(&Verdict::NoKeys));
+    if taken.is_ok() {
+        // A period later, at which time what there is stays in force.
+        let then = NOW + Duration::from_secs(3_600);
+        assert!(fetch(&mut keyring, KeyAnswer::Response(Some(200), br#"{"keys":[{"kty":"RSA"}]}"#), then).is_err());
         assert_eq!(verdicts(&mut keyring, text, auth, later), before, "other keys than before");
     }
 }
