@@ -4,7 +4,8 @@
 //! (`use`, `key_ops`, `alg`, `kty`, `crv`) verifies nothing. What is wrong with one key is a fault
 //! of that key alone, so that a set from elsewhere can be used as far as it is good.
 
-use super::keys::{Algorithm, Family, Key, hmac, rsa_is_long_enough};
+use super::keys::{Algorithm, Family, Key, hmac};
+use super::rsa;
 use jwt_simple::prelude::*;
 use jwt_simple::reexports::ct_codecs::{Base64UrlSafeNoPadding, Decoder};
 use serde_json::{Map, Value};
@@ -34,22 +35,19 @@ pub fn parse(set: &Value, algorithms: &[Algorithm]) -> Set {
         parsed.fault("keys", &format!("has more than {MOST} keys"));
         return parsed;
     }
-    let mut kids: Vec<&str> = Vec::new();
     for (i, jwk) in keys.iter().enumerate() {
         let path = format!("keys[{i}]");
         let Some(jwk) = jwk.as_object() else {
             parsed.fault(&path, "must be an object");
             continue;
         };
-        let kid = jwk.get("kid").and_then(Value::as_str);
-        if kid.is_some_and(|kid| kids.contains(&kid)) {
-            parsed.fault(&format!("{path}.kid"), "stands twice in the set");
-            continue;
-        }
         match read(jwk, algorithms) {
             // Only a key that can be used takes its id: a broken one must not keep out a good one.
             Ok(keys) => {
-                kids.extend(kid.filter(|_| !keys.is_empty()));
+                let (twice, keys): (Vec<Key>, Vec<Key>) = keys.into_iter().partition(|key| parsed.has_namesake(key));
+                if !twice.is_empty() {
+                    parsed.fault(&format!("{path}.kid"), "stands twice in the set, for the same algorithm");
+                }
                 parsed.keys.extend(keys);
             }
             Err((field, what)) => parsed.fault(&format!("{path}.{field}"), what),
@@ -59,6 +57,12 @@ pub fn parse(set: &Value, algorithms: &[Algorithm]) -> Set {
 }
 
 impl Set {
+    /// Whether a token could mean that key and another one. Of those that share an id and no
+    /// algorithm, as RFC 7517 (4.5) allows, its `alg` says which.
+    fn has_namesake(&self, key: &Key) -> bool {
+        key.kid().is_some() && self.keys.iter().any(|other| (other.kid(), other.algorithm()) == (key.kid(), key.algorithm()))
+    }
+
     fn fault(&mut self, path: &str, what: &str) {
         self.faults.push((path.to_owned(), what.to_owned()));
     }
@@ -134,10 +138,10 @@ fn key(jwk: &Map<String, Value>, algorithm: Algorithm) -> Result<Key, Fault> {
         }
         Family::Rsa => {
             let (n, e) = (bytes(jwk, "n")?, bytes(jwk, "e")?);
-            if !rsa_is_long_enough(&n) {
-                return Err(("n", "an RSA key must have at least 2048 bits"));
+            if let Some(fault) = rsa::fault(&n) {
+                return Err(("n", fault));
             }
-            rsa(algorithm, &n, &e).ok_or(("n", "is no RSA key that can be used"))
+            rsa_key(algorithm, &n, &e).ok_or(("n", "is no RSA key that can be used"))
         }
         Family::P256 => {
             let point = point::<32>(jwk)?;
@@ -151,7 +155,7 @@ fn key(jwk: &Map<String, Value>, algorithm: Algorithm) -> Result<Key, Fault> {
     }
 }
 
-fn rsa(algorithm: Algorithm, n: &[u8], e: &[u8]) -> Option<Key> {
+fn rsa_key(algorithm: Algorithm, n: &[u8], e: &[u8]) -> Option<Key> {
     match algorithm {
         Algorithm::Rs256 => RS256PublicKey::from_components(n, e).ok().map(Key::from),
         Algorithm::Rs384 => RS384PublicKey::from_components(n, e).ok().map(Key::from),
@@ -182,7 +186,7 @@ fn bytes(jwk: &Map<String, Value>, field: &'static str) -> Result<Vec<u8>, Fault
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use serde_json::json;
     use std::sync::LazyLock;
@@ -285,10 +289,52 @@ mod tests {
 
     #[test]
     fn a_kid_stands_once() {
-        let both = set(&[with("okp", json!({"kid": "a"})), with("ec", json!({"kid": "a"})), with("ec", json!({"kid": "b"}))]);
-        assert_eq!(both.faults, [("keys[1].kid".to_owned(), "stands twice in the set".to_owned())]);
+        let other = Base64UrlSafeNoPadding::encode_to_string(Ed25519KeyPair::generate().public_key().to_bytes()).unwrap();
+        let both = set(&[with("okp", json!({"kid": "a"})), with("okp", json!({"kid": "a", "x": other})), with("okp", json!({"kid": "b"}))]);
+        assert_eq!(both.faults, [("keys[1].kid".to_owned(), "stands twice in the set, for the same algorithm".to_owned())]);
         let kids: Vec<Option<&str>> = both.keys.iter().map(Key::kid).collect();
         assert_eq!(kids, [Some("a"), Some("b")]);
+        assert_eq!(both.keys[0].id(), set(&[with("okp", json!({"kid": "a"}))]).keys[0].id(), "the first one counts");
+    }
+
+    #[test]
+    fn a_kid_may_stand_once_for_each_algorithm() {
+        let of = |key, alg| with(key, json!({"kid": "a", "alg": alg}));
+        assert_eq!(algorithms(&[of("rsa", "RS256"), of("rsa", "PS256"), of("ec", "ES256")]), ["RS256", "PS256", "ES256"]);
+        let any = set(&[of("rsa", "RS256"), with("rsa", json!({"kid": "a"}))]);
+        assert_eq!((any.keys.len(), any.faults.len()), (6, 1), "what the second one is for besides");
+        assert_eq!(set(&[KEYS["okp"].clone(), KEYS["okp"].clone()]).faults, [], "without an id there is none to share");
+    }
+
+    /// As Infineon's chips would have made it, but for the factors: a power of 65537.
+    pub(in crate::config) fn power_of_65537(exponent: u32) -> Vec<u8> {
+        // Times 65537 is the number shifted by two bytes and added to itself.
+        (0..exponent).fold(vec![1], |number, _| {
+            let longer = [&[0, 0][..], &number].concat();
+            let shifted = [&number[..], &[0, 0]].concat();
+            let mut sum = vec![0; longer.len()];
+            let mut carry = 0;
+            for i in (0..sum.len()).rev() {
+                let digit = u32::from(longer[i]) + u32::from(shifted[i]) + carry;
+                (sum[i], carry) = (digit as u8, digit >> 8);
+            }
+            sum
+        })
+    }
+
+    #[test]
+    fn a_key_whose_private_half_can_be_computed_is_none() {
+        let of = |modulus: &[u8]| with("rsa", json!({"n": Base64UrlSafeNoPadding::encode_to_string(modulus).unwrap()}));
+        for exponent in [128, 129, 191, 255] {
+            let mut modulus = power_of_65537(exponent);
+            let roca = "keys[0].n: is an RSA key whose private half can be computed from it (ROCA, CVE-2017-15361)";
+            assert_eq!(fault(of(&modulus)), roca);
+            let both = set(&[of(&modulus), KEYS["rsa"].clone()]);
+            assert_eq!((both.keys.len(), both.faults.len()), (6, 1));
+            // Two more is no power of it any longer, modulo some prime.
+            *modulus.last_mut().unwrap() += 2;
+            assert_eq!(set(&[of(&modulus)]).keys.len(), 6, "{exponent}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use super::fields::{Faults, Object};
 use super::jwks::{self, Set};
-use super::{Environment, Secret};
+use super::{Environment, Secret, rsa};
 use jwt_simple::prelude::{
     ECDSAP256PublicKeyLike, ECDSAP384PublicKeyLike, ES256PublicKey, ES384PublicKey, Ed25519PublicKey, EdDSAPublicKeyLike, HS256Key,
     HS384Key, HS512Key, MACLike, NoCustomClaims, PS256PublicKey, PS384PublicKey, PS512PublicKey, RS256PublicKey, RS384PublicKey,
@@ -309,6 +309,10 @@ fn from_pem(algorithm: Algorithm, pem: &str) -> Result<Key, String> {
     if algorithm.family() == Family::Hmac {
         return Err(format!("a public key can't verify {}: use hmac_secret_env", algorithm.name()));
     }
+    let modulus = RS256PublicKey::from_pem(pem).ok().filter(|_| algorithm.family() == Family::Rsa).map(|key| key.to_components().n);
+    if let Some(fault) = modulus.and_then(|modulus| rsa::fault(&modulus)) {
+        return Err(fault.to_owned());
+    }
     let key = match algorithm {
         Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => None,
         Algorithm::Rs256 => RS256PublicKey::from_pem(pem).ok().map(Key::from),
@@ -323,15 +327,4 @@ fn from_pem(algorithm: Algorithm, pem: &str) -> Result<Key, String> {
     };
     // jwt-simple refuses RSA keys under 2048 bits too, and doesn't say which it was.
     key.ok_or_else(|| format!("is no public key for {} in PEM (SPKI, \"BEGIN PUBLIC KEY\"; RSA: at least 2048 bits)", algorithm.name()))
-}
-
-/// Whether a modulus, big-endian, has at least 2048 bits.
-pub(super) fn rsa_is_long_enough(modulus: &[u8]) -> bool {
-    bits(modulus) >= 2048
-}
-
-/// The length of a big-endian number in bits.
-fn bits(number: &[u8]) -> usize {
-    let significant: &[u8] = number.iter().position(|&b| b != 0).and_then(|zeros| number.get(zeros..)).unwrap_or(&[]);
-    significant.first().map_or(0, |first| significant.len() * 8 - first.leading_zeros() as usize)
 }

@@ -7,6 +7,7 @@
 mod fields;
 pub mod jwks;
 pub mod keys;
+mod rsa;
 mod secret;
 pub mod structpb;
 

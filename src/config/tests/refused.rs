@@ -1,5 +1,6 @@
 use super::*;
-use jwt_simple::prelude::{ES256KeyPair, ES384KeyPair, Ed25519KeyPair};
+use crate::config::jwks::tests::power_of_65537;
+use jwt_simple::prelude::{ES256KeyPair, ES384KeyPair, Ed25519KeyPair, RS256PublicKey};
 
 /// Sizes and times: where, and whether zero is one of them.
 const NUMBERS: [(&str, bool); 12] = [
@@ -264,6 +265,17 @@ fn an_rsa_key_has_at_least_2048_bits() {
             "auth.providers[0].public_key_pem: is no public key for {algorithm} in PEM (SPKI, \"BEGIN PUBLIC KEY\"; RSA: at least 2048 bits)"
         );
         assert_eq!(faults, [expected]);
+    }
+}
+
+#[test]
+fn an_rsa_key_has_no_private_half_that_can_be_computed() {
+    let modulus = power_of_65537(140);
+    let pem = RS256PublicKey::from_components(&modulus, &[1, 0, 1]).unwrap().to_pem().unwrap();
+    for algorithm in ["RS256", "PS512"] {
+        let faults = lines(&with_provider(json!({"algorithms": [algorithm], "public_key_pem": pem})));
+        let what = "is an RSA key whose private half can be computed from it (ROCA, CVE-2017-15361)";
+        assert_eq!(faults, [format!("auth.providers[0].public_key_pem: {what}")]);
     }
 }
 

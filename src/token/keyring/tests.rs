@@ -388,6 +388,16 @@ fn a_key_that_can_not_be_used_does_not_take_the_id_of_one_that_can() {
 }
 
 #[test]
+fn of_two_keys_with_one_id_the_first_is_taken_and_the_other_ignored_and_counted() {
+    let mut cell = Cell::new(1, Host::Down);
+    let set = json!({"keys": [jwk(&cell.signers["a"], Some("a")), jwk(&cell.signers["b"], Some("a")), jwk(&cell.signers["b"], Some("b"))]});
+    cell.host = Host::Answers(Some(200), set.to_string().into_bytes());
+    cell.run(1);
+    assert!(cell.is_good(0, "a") && cell.is_good(0, "b"));
+    assert_eq!(cell.counts.0[&Stat::KeysIgnored], 1);
+}
+
+#[test]
 fn of_several_providers_that_may_have_the_key_all_are_asked() {
     let mut cell = Cell::new(1, Host::Serves(vec!["c"]));
     let provider = |name: &str| json!({"name": name, "algorithms": ["EdDSA"], "remote_jwks": {"cluster": name, "uri": "https://idp.example/certs", "cache_seconds": 600}});

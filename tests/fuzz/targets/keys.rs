@@ -196,7 +196,8 @@ fn key_set(value: &Value) {
         assert_eq!((set.keys.len(), set.faults.len()), (0, 1));
         return;
     };
-    // Of one JWK there is either a fault, or a key for each algorithm of its kind.
+    // A JWK is a fault, or a key for each algorithm of its kind; both where an earlier one has taken its
+    // id for some of them.
     assert!(set.faults.len() <= jwks.len() && set.keys.len() <= (jwks.len() - set.faults.len()) * 6);
     let longest = |field: &str| jwks.iter().filter_map(|jwk| jwk.get(field)?.as_str()).map(str::len).max().unwrap_or(0);
     for key in &set.keys {
