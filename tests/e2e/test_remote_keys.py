@@ -130,7 +130,7 @@ def bodies(backend):
 
 @pytest.fixture(scope="module")
 def failures_and_periods():
-    return with_each(Failures, Periods)
+    return with_each(Failures, Periods, Siblings)
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +256,9 @@ class Failures:
         # Without keys. Each host is asked again, without anybody asking the filter to.
         def asked_again():
             self.ask("without keys")
-            return all(len(host.fetches) >= 2 for host in hosts.values() if host.is_up)
+            # Where somebody is let in, which must not be, nobody asks again.
+            waiting = [name for name, seen in self.seen["without keys"].items() if seen[-1].status != 200]
+            return all(len(hosts[name].fetches) >= 2 for name in waiting if hosts[name].is_up)
         wait_until(asked_again, 20, "every host to be asked twice")
         self.beside = [self.send(JUNK_BESIDE) for _ in range(4)]
         self.ignored = self.gate.counters().get("keys_ignored")
@@ -1246,3 +1248,66 @@ class TestPeriods:
         told = periods[workers]
         assert told.by_old == {worker: 401 for worker in told.by_old} and len(told.by_old) == workers
         assert told.remembered["refused"] == told.remembered["retired"]
+
+
+# Two hosts, of either of which a key may be.
+
+class Siblings:
+    """Two providers for the same tokens. One after the other: both serve what they should, one of
+    them fails, both are well again.
+
+    new       Seen of a request by a new key of the second host
+    stranger  the same of one by nobody's key with the id of a key of the first host
+    nowhere   {phase: the same of one by a key id that neither has}
+    known     {phase: statuses of requests by a key of the first host, meanwhile}
+    """
+
+    PHASES = {"both are well": 401, "one fails": 503, "both are well again": 401}
+
+    def __init__(self, workers):
+        self.nowhere, self.known = {}, {}
+        with Identity(FIRST.jwk("first")) as one, Identity(STRANGER.jwk("another")) as other:
+            trusted = (provider("one", "ES256"), one), (provider("other", "ES256"), other)
+            with trusting(*trusted, workers=workers) as gate, concurrent.futures.ThreadPoolExecutor(3) as threads:
+                settled(gate)
+                other.publish(STRANGER.jwk("another"), SECOND.jwk("second"))
+                new = threads.submit(send, gate, key=SECOND, kid="second")
+                stranger = threads.submit(send, gate, key=THIRD, kid="first")
+                self.nowhere_during("both are well", gate, threads)
+                self.new, self.stranger = new.result(), stranger.result()
+                other.answer = status(500)
+                self.nowhere_during("one fails", gate, threads)
+                other.answer = None
+                self.nowhere_during("both are well again", gate, threads)
+                gate.good_on_every_worker()
+
+    def nowhere_during(self, phase, gate, threads):
+        asked = threads.submit(send, gate, key=THIRD, kid="nowhere")
+        self.known[phase] = []
+        while not asked.done():
+            self.known[phase].append(send(gate).status)
+        self.nowhere[phase] = asked.result()
+
+
+@pytest.fixture(scope="module")
+def siblings(failures_and_periods):
+    return failures_and_periods[Siblings]
+
+
+@each_number_of_workers
+class TestTwoHosts:
+    def test_a_new_key_of_the_second_is_found(self, siblings, workers):
+        assert siblings[workers].new.status == 200
+
+    def test_a_strangers_is_found_nowhere(self, siblings, workers):
+        """Also if the first host has a key of that id: the second might have another one."""
+        assert siblings[workers].stranger.status == 401
+
+    @pytest.mark.parametrize("phase", Siblings.PHASES)
+    def test_nobody_is_refused_while_one_of_them_can_not_be_asked(self, siblings, workers, phase):
+        seen = siblings[workers].nowhere[phase]
+        assert seen.status == Siblings.PHASES[phase] and seen.is_put_off == (seen.status == 503), seen
+
+    @pytest.mark.parametrize("phase", Siblings.PHASES)
+    def test_who_is_known_need_not_wait_for_the_other(self, siblings, workers, phase):
+        assert set(siblings[workers].known[phase]) == {200}
