@@ -1,10 +1,10 @@
 //! The state machine of one request: events in, effects out; it owns the order of the steps.
 //!
 //! ```text
-//!            Headers                  Body                  Answer
+//!            Headers                  Body                  Settled
 //!   Start ───────────> Reading ───────────────> Exporting ───────────> Done: 200, 502
-//!     │ other path      ^ │ too large              │ client leaves
-//!     ├──> Passing      │ ├──> Draining ──> Done: 413  └──> Done (records still go out)
+//!     │ other path      ^ │ too large              │ client leaves: its records still go out
+//!     ├──> Passing      │ ├──> Draining ──> Done: 413  └──> Abandoned ──> Done
 //!     │ key not known   │ │ refused
 //!     ├──> Awaiting ────┘ └──> Done: 400, 429
 //!     │ refused  │ Keys: refused, or not to be had
@@ -16,7 +16,8 @@
 
 use crate::bucket::{Charge, Cost, Limiter, Seed};
 use crate::config::Config;
-use crate::export::{self, Answer, Callout};
+use crate::export::outbox::{Outcome, Ticket};
+use crate::export::{Delivery, Outbox};
 use crate::memory::Store;
 use crate::otlp::{self, Known};
 use crate::rejection::{Refusal, Rejection};
@@ -43,6 +44,8 @@ pub struct World<'w> {
     pub now: Duration,
     /// Keys and tokens that this worker knows.
     pub keyring: &'w mut Keyring,
+    /// What waits for the backend in this worker.
+    pub outbox: &'w mut Outbox,
     /// What workers share.
     pub store: &'w mut dyn Store,
     /// Where counts go.
@@ -73,17 +76,15 @@ pub enum Event<'e> {
     Body(Option<&'e mut [u8]>),
     /// Something may have been learnt about keys, or time has passed: asked for by [`Effect::AwaitKeys`].
     Keys,
-    /// Envoy did not take the callout of [`Effect::Export`].
-    NotDispatched,
-    /// What came of the callout.
-    Answer(Answer<'e>),
+    /// What came of the records that were parked with [`Effect::Deliver`].
+    Settled(Outcome),
     /// The stream is gone, answered or not.
     Closed,
 }
 
 /// What is to be done.
 #[derive(PartialEq, Eq)]
-pub enum Effect<'s> {
+pub enum Effect {
     /// The request is none of ours.
     Pass,
     /// Wait for the next event.
@@ -94,8 +95,8 @@ pub enum Effect<'s> {
     Read(usize),
     /// Throw away so many buffered bytes, and wait.
     Discard(usize),
-    /// Hand this to Envoy; come back with [`Event::NotDispatched`] if it won't have it.
-    Export(Callout<'s>),
+    /// The records are in the outbox; come back with [`Event::Settled`] when that has an outcome for the ticket.
+    Deliver(Ticket),
     /// Answer the client.
     Reply(Reply),
     /// End the stream without an answer: after that a client sends again.
@@ -109,8 +110,16 @@ enum Phase {
     Awaiting(Awaiting),
     Reading { claims: Rc<Claims>, received: Duration, buffered: usize },
     Draining { seen: u64 },
-    Exporting { records: u64, charge: Charge, since: Duration },
+    Exporting(Parcel),
+    Abandoned(Parcel),
     Done,
+}
+
+/// Records that are on their way to the backend, and what they were charged.
+#[derive(Debug)]
+struct Parcel {
+    records: u64,
+    charge: Charge,
 }
 
 /// A request that waits for a key which its token names.
@@ -140,6 +149,8 @@ pub struct Ingest {
     phase: Phase,
     /// Envoy would send a refusal as a 200.
     grpc: bool,
+    /// The client's trace context, for the export.
+    traceparent: Option<String>,
 }
 
 /// A body over the limit is read and thrown away up to this many times the limit, so that the
@@ -151,12 +162,12 @@ const DRAIN: u64 = 4;
 const LONGEST_WAIT: Duration = Duration::from_secs(13);
 
 /// A step that ends here ends with an answer.
-type Step<'s> = Result<Effect<'s>, Refusal>;
+type Step = Result<Effect, Refusal>;
 
 impl Ingest {
     /// A request that has just begun.
     pub fn new() -> Ingest {
-        Ingest { phase: Phase::Start, grpc: false }
+        Ingest { phase: Phase::Start, grpc: false, traceparent: None }
     }
 
     /// Whether it waits for keys.
@@ -165,7 +176,7 @@ impl Ingest {
     }
 
     /// Takes one event to the next effect.
-    pub fn on<'s>(&mut self, shared: &'s Shared, event: Event<'_>, world: &mut World<'_>) -> Effect<'s> {
+    pub fn on(&mut self, shared: &Shared, event: Event<'_>, world: &mut World<'_>) -> Effect {
         let step = match (std::mem::replace(&mut self.phase, Phase::Done), event) {
             (Phase::Start, Event::Headers { headers, verified, end }) => self.headers(shared, &headers, verified, end, world),
             (Phase::Passing, _) => {
@@ -194,14 +205,17 @@ impl Ingest {
             }
             (Phase::Draining { seen }, Event::Buffered { bytes, end }) => self.drain(shared, seen, bytes, end),
             (Phase::Draining { seen }, Event::Trailers) => self.drain(shared, seen, 0, true),
-            (Phase::Exporting { records, charge, since }, Event::Answer(answer)) => {
-                answered(export::judge(answer), records, charge, since, world)
-            }
-            (Phase::Exporting { records, charge, since }, Event::NotDispatched) => {
-                answered(Err(Rejection::ExportNotDispatched), records, charge, since, world)
-            }
-            (Phase::Exporting { .. }, Event::Closed) => {
+            (Phase::Exporting(parcel), Event::Settled(outcome)) => settled(parcel, outcome, world),
+            (Phase::Exporting(parcel), Event::Closed) => {
                 world.stats.add(Stat::ClientsGone, 1);
+                self.phase = Phase::Abandoned(parcel);
+                return Effect::Wait;
+            }
+            // Nobody is there to be answered, but the counts and the charge are as they would be.
+            (Phase::Abandoned(parcel), Event::Settled(outcome)) => {
+                if let Err(refusal) = settled(parcel, outcome, world) {
+                    world.stats.add(Stat::Rejected(refusal.rejection), 1);
+                }
                 return Effect::Wait;
             }
             (_, Event::Closed) => return Effect::Wait,
@@ -216,14 +230,14 @@ impl Ingest {
         })
     }
 
-    fn headers<'s>(
+    fn headers(
         &mut self,
-        shared: &'s Shared,
+        shared: &Shared,
         headers: &Headers<'_>,
         verified: Option<&Map<String, Value>>,
         end: bool,
         world: &mut World<'_>,
-    ) -> Step<'s> {
+    ) -> Step {
         let config = &shared.config;
         if !request::is_ingest(headers.path, config) {
             self.phase = Phase::Passing;
@@ -231,6 +245,7 @@ impl Ingest {
         }
         world.stats.add(Stat::Requests, 1);
         self.grpc = request::is_grpc(headers);
+        self.traceparent = request::traceparent(headers);
         request::method(headers)?;
         let announced = request::announced(headers, config);
         let body = Body { end, ..Body::default() };
@@ -257,15 +272,15 @@ impl Ingest {
     }
 
     /// A sender who is known: may go on as far as the limits and the body allow.
-    fn admit<'s>(
+    fn admit(
         &mut self,
-        shared: &'s Shared,
+        shared: &Shared,
         claims: Rc<Claims>,
         received: Duration,
         announced: Result<Announced, Rejection>,
         body: Body,
         world: &mut World<'_>,
-    ) -> Step<'s> {
+    ) -> Step {
         // The cheap look: an empty bucket is seen before a body is held.
         limiter(shared, &claims).look(claims.session.as_deref(), world.now, world.store)?;
         let announced = announced?;
@@ -285,7 +300,7 @@ impl Ingest {
     }
 
     /// Judges a waiting request's token again, where there is something new.
-    fn keys<'s>(&mut self, shared: &'s Shared, mut awaiting: Awaiting, world: &mut World<'_>) -> Step<'s> {
+    fn keys(&mut self, shared: &Shared, mut awaiting: Awaiting, world: &mut World<'_>) -> Step {
         let waited = world.now.saturating_sub(awaiting.received) > LONGEST_WAIT;
         if awaiting.generation == world.keyring.generation() && !waited {
             self.phase = Phase::Awaiting(awaiting);
@@ -314,7 +329,7 @@ impl Ingest {
 
     /// Holds a body within the limit, and throws a larger one away: whether that is refused is said
     /// when the sender is known.
-    fn buffered_while_awaiting<'s>(&mut self, shared: &'s Shared, mut awaiting: Awaiting, bytes: usize, end: bool) -> Effect<'s> {
+    fn buffered_while_awaiting(&mut self, shared: &Shared, mut awaiting: Awaiting, bytes: usize, end: bool) -> Effect {
         awaiting.body.end = end;
         let discard = awaiting.body.discarded > 0 || bytes > shared.config.max_body_bytes;
         if discard {
@@ -326,7 +341,7 @@ impl Ingest {
         if discard { Effect::Discard(bytes) } else { Effect::Wait }
     }
 
-    fn buffered<'s>(&mut self, shared: &'s Shared, claims: Rc<Claims>, received: Duration, bytes: usize, end: bool) -> Step<'s> {
+    fn buffered(&mut self, shared: &Shared, claims: Rc<Claims>, received: Duration, bytes: usize, end: bool) -> Step {
         if bytes > shared.config.max_body_bytes {
             return self.drain(shared, 0, bytes, end);
         }
@@ -341,7 +356,7 @@ impl Ingest {
         }
     }
 
-    fn drain<'s>(&mut self, shared: &'s Shared, seen: u64, bytes: usize, end: bool) -> Step<'s> {
+    fn drain(&mut self, shared: &Shared, seen: u64, bytes: usize, end: bool) -> Step {
         let seen = seen.saturating_add(bytes as u64);
         if end || seen > drained_at_most(shared) {
             return Err(Rejection::BodyTooLarge.into());
@@ -350,17 +365,12 @@ impl Ingest {
         Ok(Effect::Discard(bytes))
     }
 
-    fn body<'s>(
-        &mut self,
-        shared: &'s Shared,
-        claims: &Claims,
-        received: Duration,
-        body: Option<&mut [u8]>,
-        world: &mut World<'_>,
-    ) -> Step<'s> {
+    fn body(&mut self, shared: &Shared, claims: &Claims, received: Duration, body: Option<&mut [u8]>, world: &mut World<'_>) -> Step {
         let body = body.ok_or(Rejection::BodyUnavailable)?;
         let bytes = body.len() as u64;
         world.stats.add(Stat::RequestBytes, bytes);
+        // Before the work of reading it, and before anything is charged.
+        world.outbox.admit(body.len(), world.now)?;
         let known = Known { subject: &claims.subject, received };
         let encoded = otlp::encode(body, known, &shared.config.mapping)?;
         let records = encoded.records;
@@ -375,13 +385,11 @@ impl Ingest {
             world.stats.add(Stat::Odd(oddity), times);
         }
         if records == 0 {
-            return Ok(accepted(0, export::Delivery::default(), world));
+            return Ok(accepted(0, Delivery::default(), world));
         }
-        let callout = export::callout(&shared.config.export, encoded.protobuf);
-        world.stats.add(Stat::Exports, 1);
-        world.stats.add(Stat::ExportBytes, callout.body.len() as u64);
-        self.phase = Phase::Exporting { records, charge, since: world.now };
-        Ok(Effect::Export(callout))
+        let ticket = world.outbox.park(encoded.protobuf, records, self.traceparent.take(), world.now);
+        self.phase = Phase::Exporting(Parcel { records, charge });
+        Ok(Effect::Deliver(ticket))
     }
 }
 
@@ -404,29 +412,21 @@ fn drained_at_most(shared: &Shared) -> u64 {
     (shared.config.max_body_bytes as u64).saturating_mul(DRAIN)
 }
 
-/// The end of an export. What wasn't delivered isn't charged.
-fn answered<'s>(
-    delivery: Result<export::Delivery, Rejection>,
-    records: u64,
-    charge: Charge,
-    since: Duration,
-    world: &mut World<'_>,
-) -> Step<'s> {
-    world.stats.add(Stat::ExportMilliseconds, world.now.saturating_sub(since).as_millis() as u64);
-    match delivery {
-        Ok(delivery) => Ok(accepted(records, delivery, world)),
-        Err(rejection) => {
-            charge.refund(world.now, world.store, world.stats);
-            Err(rejection.into())
+/// The end of a delivery. What wasn't delivered isn't charged.
+fn settled(parcel: Parcel, outcome: Outcome, world: &mut World<'_>) -> Step {
+    match outcome {
+        Ok(delivery) => Ok(accepted(parcel.records, delivery, world)),
+        Err(refusal) => {
+            parcel.charge.refund(world.now, world.store, world.stats);
+            Err(refusal)
         }
     }
 }
 
-fn accepted<'s>(records: u64, delivery: export::Delivery, world: &mut World<'_>) -> Effect<'s> {
+fn accepted(records: u64, delivery: Delivery, world: &mut World<'_>) -> Effect {
     let rejected = delivery.rejected.min(records);
     world.stats.add(Stat::RequestsAccepted, 1);
     world.stats.add(Stat::RecordsAccepted, records - rejected);
-    world.stats.add(Stat::RecordsRejected, rejected);
     Effect::Reply(reply::accept(records, delivery))
 }
 

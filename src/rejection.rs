@@ -85,8 +85,18 @@ rejections! {
     ExportNotDispatched => "export_not_dispatched",
     /// The backend's answer broke off, was too large or never came in full.
     ExportReset => "export_reset",
-    /// The backend, or Envoy in its place, answered with a status other than 2xx.
+    /// The backend, or Envoy in its place, said that it failed (5xx), or refuses whatever it is sent (400, 413, 422).
     ExportRefused => "export_refused",
+    /// The backend doesn't let the gateway in, or isn't there: 401, 403, 404 and the like. Look at its token and URL.
+    ExportDenied => "export_denied",
+    /// The backend asked to be left alone for a while (429, 503).
+    ExportDeferred => "export_deferred",
+    /// The time in which a request is delivered was over before it could be sent.
+    ExportExpired => "export_expired",
+    /// The batch was refused by the backend, and its culprit not found within the bounds.
+    ExportUnfinished => "export_unfinished",
+    /// More waits for the backend than `export.max_parked_bytes`.
+    ExportBacklog => "export_backlog",
     /// The backend answered 2xx with something that is no OTLP response.
     ExportNotUnderstood => "export_not_understood",
 }

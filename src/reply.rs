@@ -48,9 +48,15 @@ fn problem(rejection: Rejection) -> (u32, &'static str) {
         // The client did nothing wrong: it keeps its records and tries again.
         Rejection::KeysUnavailable => (503, "Tokens can not be verified at the moment"),
         Rejection::BodyUnavailable => (503, "The request could not be read"),
-        Rejection::ExportNotDispatched | Rejection::ExportReset | Rejection::ExportRefused | Rejection::ExportNotUnderstood => {
-            (502, "The records could not be delivered")
-        }
+        Rejection::ExportBacklog => (503, "Too much is waiting to be delivered"),
+        Rejection::ExportNotDispatched
+        | Rejection::ExportReset
+        | Rejection::ExportRefused
+        | Rejection::ExportDenied
+        | Rejection::ExportDeferred
+        | Rejection::ExportExpired
+        | Rejection::ExportUnfinished
+        | Rejection::ExportNotUnderstood => (502, "The records could not be delivered"),
     }
 }
 

@@ -22,6 +22,25 @@ pub struct Headers<'a> {
     pub content_encoding: Option<&'a [u8]>,
     /// `content-type`. Any will do; but see [`is_grpc`].
     pub content_type: Option<&'a [u8]>,
+    /// `traceparent`.
+    pub traceparent: Option<&'a [u8]>,
+}
+
+/// The client's trace context (W3C Trace Context, section 3.2), if it is well-formed.
+pub fn traceparent(headers: &Headers<'_>) -> Option<String> {
+    let text = std::str::from_utf8(headers.traceparent?).ok()?;
+    let mut parts = text.split('-');
+    let (version, trace, span) = (hex(parts.next(), 2)?, hex(parts.next(), 32)?, hex(parts.next(), 16)?);
+    hex(parts.next(), 2)?;
+    // Later versions may have more parts; version 00 hasn't.
+    let sound = version != "ff" && !(version == "00" && parts.next().is_some());
+    let zero = |part: &str| part.bytes().all(|b| b == b'0');
+    (sound && !zero(trace) && !zero(span) && text.len() <= 256 && text.bytes().all(|b| b.is_ascii_graphic())).then(|| text.to_owned())
+}
+
+/// So many lower-case hex digits.
+fn hex(part: Option<&str>, length: usize) -> Option<&str> {
+    part.filter(|part| part.len() == length && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
 }
 
 /// Whether Envoy takes the request for gRPC, and so turns any local reply into a 200 with the status

@@ -17,12 +17,16 @@ pub enum Stat {
     RequestsAccepted,
     /// Records that the backend accepted.
     RecordsAccepted,
-    /// Records that the backend said it rejected (OTLP's partial success).
+    /// Records that the backend rejected: OTLP's partial success, or refused also when it was sent alone.
     RecordsRejected,
     /// Requests refused, by reason.
     Rejected(Rejection),
     /// Callouts handed to Envoy.
     Exports,
+    /// Exports that failed and were put off to be tried again.
+    ExportsRetried,
+    /// Exports that the backend refused for something in them, and that were sent again in halves.
+    ExportsSplit,
     /// Bytes of the callouts' bodies, after compression.
     ExportBytes,
     /// Clients that left while their export was under way; its records are delivered all the same.
@@ -43,6 +47,8 @@ pub enum Stat {
     ExportMilliseconds,
     /// Histogram: records in a request that was parsed.
     RecordsPerRequest,
+    /// Histogram: clients' requests, or parts of them, in an export.
+    RequestsPerExport,
 }
 
 /// What can be odd in a record that is delivered all the same. Counted by kind, never by client.
@@ -117,6 +123,8 @@ const PLAIN: &[Stat] = &[
     Stat::RecordsAccepted,
     Stat::RecordsRejected,
     Stat::Exports,
+    Stat::ExportsRetried,
+    Stat::ExportsSplit,
     Stat::ExportBytes,
     Stat::ClientsGone,
     Stat::BucketsUnreadable,
@@ -126,6 +134,7 @@ const PLAIN: &[Stat] = &[
     Stat::KeysIgnored,
     Stat::ExportMilliseconds,
     Stat::RecordsPerRequest,
+    Stat::RequestsPerExport,
 ];
 
 impl Stat {
@@ -149,6 +158,8 @@ impl Stat {
             }
             Stat::Odd(oddity) => return format!("envoy_log_ingest.odd.{}", oddity.name()),
             Stat::Exports => "exports",
+            Stat::ExportsRetried => "exports_retried",
+            Stat::ExportsSplit => "exports_split",
             Stat::ExportBytes => "export_bytes",
             Stat::ClientsGone => "clients_gone",
             Stat::BucketsUnreadable => "buckets_unreadable",
@@ -158,6 +169,7 @@ impl Stat {
             Stat::KeysIgnored => "keys_ignored",
             Stat::ExportMilliseconds => "export_milliseconds",
             Stat::RecordsPerRequest => "records_per_request",
+            Stat::RequestsPerExport => "requests_per_export",
         };
         format!("envoy_log_ingest.{name}")
     }
@@ -165,7 +177,7 @@ impl Stat {
     /// Counter or histogram.
     pub fn kind(self) -> Kind {
         match self {
-            Stat::ExportMilliseconds | Stat::RecordsPerRequest => Kind::Histogram,
+            Stat::ExportMilliseconds | Stat::RecordsPerRequest | Stat::RequestsPerExport => Kind::Histogram,
             _ => Kind::Counter,
         }
     }

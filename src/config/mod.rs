@@ -4,6 +4,7 @@
 //! looked up later: keys are parsed, durations typed, secrets fetched from the environment, so a
 //! request can't find a fault that the start-up didn't. A leaf: bytes and the environment in.
 
+mod export;
 mod fields;
 pub mod jwks;
 pub mod keys;
@@ -11,6 +12,7 @@ mod rsa;
 mod secret;
 pub mod structpb;
 
+pub use export::{Bounds, Compression, Export};
 use fields::{Faults, Object};
 pub use keys::{Algorithm, Key, RemoteJwks, Source};
 pub use secret::Secret;
@@ -114,34 +116,6 @@ pub struct TokenBucket {
     pub tokens_per_fill: u32,
     /// The interval; at least a millisecond. Refill is continuous at this rate.
     pub fill_interval: Duration,
-}
-
-/// How the request body of a callout is compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compression {
-    /// `content-encoding: gzip`.
-    Gzip,
-    /// As it is.
-    None,
-}
-
-/// The backend.
-#[derive(Debug)]
-pub struct Export {
-    /// The Envoy cluster.
-    pub cluster: String,
-    /// `:authority` of the callout.
-    pub authority: String,
-    /// `:path` of the callout.
-    pub path: String,
-    /// The value of `authorization`, if the VM is to send one.
-    pub token: Option<Secret>,
-    /// Further headers, names in lower case. A value may well be a key.
-    pub headers: Vec<(String, Secret)>,
-    /// How long the backend may take.
-    pub timeout: Duration,
-    /// Of the callout's body.
-    pub compression: Compression,
 }
 
 /// What the filter adds to what clients say.
@@ -315,49 +289,6 @@ impl TokenBucket {
 }
 
 const YEAR_MS: u64 = 366 * 24 * 60 * 60 * 1000;
-
-/// What the filter itself says about the body that it sends.
-const OWN_HEADERS: &[&str] = &["content-type", "content-length", "content-encoding", "transfer-encoding", "host", "user-agent"];
-
-impl Export {
-    fn read(mut node: Object<'_>, environment: Environment<'_>, faults: &mut Faults) -> Option<Export> {
-        let cluster = node.required_text("cluster", faults);
-        let authority = node.required_text("authority", faults);
-        let path = node.text("path", faults).unwrap_or_else(|| "/v1/logs".to_owned());
-        if !path.starts_with('/') {
-            faults.add(&node.at("path"), "must begin with /");
-        }
-        for (name, text) in [("authority", authority.as_deref()), ("path", Some(path.as_str()))] {
-            if text.is_some_and(|text| !text.bytes().all(|b| b.is_ascii_graphic())) {
-                faults.add(&node.at(name), "must be printable ASCII without spaces");
-            }
-        }
-        let token = node.variable("token_env", environment, faults);
-        if let Some(token) = &token
-            && !token.reveal().bytes().all(|b| (b' '..=b'~').contains(&b))
-        {
-            faults.add(&node.at("token_env"), "the variable's value is no header value: printable ASCII without line breaks");
-        }
-        let headers = node.headers("headers", faults);
-        for (name, _) in &headers {
-            if OWN_HEADERS.contains(&name.as_str()) || (name == "authorization" && token.is_some()) {
-                faults.add(&format!("{}.{name}", node.at("headers")), "is set by the filter itself");
-            }
-        }
-        let timeout = node.whole("timeout_ms", 1..=3_600_000, faults).unwrap_or(10_000);
-        let compression = node.choice("compression", &[("gzip", Compression::Gzip), ("none", Compression::None)], faults);
-        node.finish(faults);
-        Some(Export {
-            cluster: cluster?,
-            authority: authority?,
-            path,
-            token,
-            headers,
-            timeout: Duration::from_millis(timeout),
-            compression: compression.unwrap_or(Compression::Gzip),
-        })
-    }
-}
 
 impl Mapping {
     fn read(mut node: Object<'_>, faults: &mut Faults) -> Mapping {

@@ -1,6 +1,6 @@
 //! What Envoy reports of a callout, fetched without trapping.
 
-use crate::export::Answer;
+use crate::export;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, MapType};
 
@@ -10,6 +10,10 @@ pub struct Response {
     pub status: Option<u16>,
     /// `content-type`.
     pub content_type: Option<Vec<u8>>,
+    /// `retry-after`.
+    pub retry_after: Option<Vec<u8>>,
+    /// Envoy says how long the backend took; it doesn't of answers that it makes itself.
+    pub from_backend: bool,
     /// The body, up to the bound that was asked for.
     pub body: Vec<u8>,
 }
@@ -22,14 +26,22 @@ pub fn read(num_headers: usize, body_size: usize, most: usize) -> Option<Respons
     let header = |name| hostcalls::get_map_value_bytes(MapType::HttpCallResponseHeaders, name).ok().flatten();
     let status = header(":status").and_then(|status| String::from_utf8(status).ok()?.parse().ok());
     let content_type = header("content-type");
+    let retry_after = header("retry-after");
+    let from_backend = header("x-envoy-upstream-service-time").is_some();
     let size = body_size.min(most);
     let body = if size == 0 { None } else { hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, size).ok().flatten() };
-    Some(Response { status, content_type, body: body.unwrap_or_default() })
+    Some(Response { status, content_type, retry_after, from_backend, body: body.unwrap_or_default() })
 }
 
 impl Response {
     /// As an export's answer.
-    pub fn as_answer(&self) -> Answer<'_> {
-        Answer::Response { status: self.status, content_type: self.content_type.as_deref(), body: &self.body }
+    pub fn as_answer(&self) -> export::Answer<'_> {
+        export::Answer::Response(export::Response {
+            status: self.status,
+            content_type: self.content_type.as_deref(),
+            retry_after: self.retry_after.as_deref(),
+            from_backend: self.from_backend,
+            body: &self.body,
+        })
     }
 }

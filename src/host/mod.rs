@@ -5,9 +5,10 @@
 //! trap takes the worker's VM with everything that it holds. Call responses are looked at only
 //! where there are headers: after a reset there are none, and the getters trap on that too.
 //!
-//! A stream that waits for keys is resumed from the root context, at a tick or when keys have come: at
-//! most sixteen in one callback, since Envoy sends replies recursively when a callback ends, and only those that this
-//! VM knows to be alive, since the SDK traps on one that isn't.
+//! A stream that waits, for keys or for the backend, is resumed from the root context: at most sixteen
+//! in one callback, since Envoy sends replies recursively when a callback ends, and only those that this
+//! VM knows to be alive, since the SDK traps on one that isn't. Exports are sent from the root context
+//! alone: the answer to one that a stream has sent is lost with that stream, and with it all others in it.
 
 mod answer;
 mod local_reply;
@@ -15,7 +16,10 @@ mod memory;
 mod metrics;
 mod root;
 mod stream;
+mod troubles;
 
+use crate::export::Outbox;
+use crate::export::outbox::Ticket;
 use crate::ingest::{Effect, Event, Ingest, Shared, World};
 use crate::token::Keyring;
 use memory::SharedData;
@@ -26,6 +30,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, UNIX_EPOCH};
+use troubles::Troubles;
 
 proxy_wasm::main! {{
     proxy_wasm::set_log_level(LogLevel::Info);
@@ -42,9 +47,10 @@ fn now() -> Duration {
 struct Plugin {
     shared: Shared,
     metrics: Metrics,
-    failures: Throttle,
-    key_failures: Throttle,
+    troubles: Troubles,
     keyring: RefCell<Keyring>,
+    outbox: RefCell<Outbox>,
+    doorbell: Doorbell,
     waiting: RefCell<Waiting>,
     /// How often the root context ticks now.
     period: Cell<Duration>,
@@ -53,12 +59,46 @@ struct Plugin {
 /// Streams that the root context may have to resume.
 #[derive(Default)]
 struct Waiting {
-    /// Those that are alive, by context id.
+    /// Those that are alive and wait, by context id.
     alive: HashMap<u32, Rc<RefCell<Ingest>>>,
     /// Those that wait for keys, the longest waiting first.
     line: VecDeque<u32>,
-    /// Exports that the root context has under way for a stream, by their token.
-    exports: HashMap<u32, u32>,
+    /// Those that wait for the backend; also when they are no longer alive.
+    parked: HashMap<Ticket, (u32, Rc<RefCell<Ingest>>)>,
+}
+
+/// A shared queue that is nobody else's: what is put into it makes Envoy call the root context, on the
+/// same thread, as soon as the current callback is over.
+struct Doorbell {
+    queue: Option<u32>,
+    rung: Cell<bool>,
+}
+
+impl Doorbell {
+    /// Of two VMs with a queue of the same name only one would be called, so the name is random.
+    fn install() -> Doorbell {
+        let name = format!("envoy-log-ingest/{:08x}{:08x}", memory::random(), memory::random());
+        let queue = hostcalls::register_shared_queue(&name).ok();
+        if queue.is_none() {
+            log::warn!("no shared queue: exports wait for the next tick");
+        }
+        Doorbell { queue, rung: Cell::new(false) }
+    }
+
+    /// Asks for the root context to be called; `false` if it won't be.
+    fn ring(&self) -> bool {
+        let Some(queue) = self.queue else { return false };
+        if !self.rung.get() {
+            self.rung.set(hostcalls::enqueue_shared_queue(queue, None).is_ok());
+        }
+        self.rung.get()
+    }
+
+    /// The root context has been called.
+    fn answer(&self, queue: u32) {
+        let _ = hostcalls::dequeue_shared_queue(queue);
+        self.rung.set(false);
+    }
 }
 
 /// Ticks while a request waits for keys, while there are none, and otherwise.
@@ -70,8 +110,8 @@ const SOMETIME: Duration = Duration::from_secs(1);
 enum Done {
     /// For the callback to return.
     Action(Action),
-    /// A callout with this token is under way.
-    Exporting(u32),
+    /// The records are in the outbox.
+    Parked(Ticket),
     /// Keys are waited for.
     Waiting,
 }
@@ -85,6 +125,13 @@ impl Plugin {
         }
     }
 
+    /// Has the root context called soon, as there is something to send or somebody to answer.
+    fn ring(&self) {
+        if !self.doorbell.ring() {
+            self.tick_every(SOON);
+        }
+    }
+
     /// Takes an event of the effective context's stream to its end: effects that ask for an answer at
     /// once get it.
     fn run(&self, ingest: &mut Ingest, event: Event<'_>) -> Done {
@@ -92,7 +139,8 @@ impl Plugin {
         let mut store = SharedData;
         let mut stats = self.metrics.sink();
         let mut keyring = self.keyring.borrow_mut();
-        let mut world = World { now, keyring: &mut keyring, store: &mut store, stats: &mut stats };
+        let mut outbox = self.outbox.borrow_mut();
+        let mut world = World { now, keyring: &mut keyring, outbox: &mut outbox, store: &mut store, stats: &mut stats };
         let mut effect = ingest.on(&self.shared, event, &mut world);
         loop {
             effect = match effect {
@@ -116,42 +164,8 @@ impl Plugin {
                     let mut body = hostcalls::get_buffer(BufferType::HttpRequestBody, 0, bytes).ok().flatten();
                     ingest.on(&self.shared, Event::Body(body.as_deref_mut()), &mut world)
                 }
-                Effect::Export(callout) => {
-                    let sent =
-                        hostcalls::dispatch_http_call(callout.cluster, callout.headers, Some(&callout.body), vec![], callout.timeout);
-                    match sent {
-                        Ok(token) => return Done::Exporting(token),
-                        Err(_) => {
-                            self.failures.warn(now, || {
-                                format!("export to cluster {}: Envoy has no such cluster, or no endpoint for it", callout.cluster)
-                            });
-                            ingest.on(&self.shared, Event::NotDispatched, &mut world)
-                        }
-                    }
-                }
+                Effect::Deliver(ticket) => return Done::Parked(ticket),
             };
-        }
-    }
-}
-
-/// At most one warning a minute: a backend that is down fails every request.
-#[derive(Default)]
-struct Throttle {
-    last: Cell<Option<Duration>>,
-    left_out: Cell<u64>,
-}
-
-impl Throttle {
-    fn warn(&self, now: Duration, what: impl FnOnce() -> String) {
-        const INTERVAL: Duration = Duration::from_secs(60);
-        if self.last.get().is_some_and(|last| now.abs_diff(last) < INTERVAL) {
-            self.left_out.set(self.left_out.get() + 1);
-            return;
-        }
-        self.last.set(Some(now));
-        match self.left_out.replace(0) {
-            0 => log::warn!("{}", what()),
-            more => log::warn!("{} ({more} more failures since the last warning)", what()),
         }
     }
 }

@@ -1,14 +1,16 @@
 //! The filter as configured, in one worker: configuration, keys, and streams that wait for them.
 
-use super::{Done, Plugin, SOMETIME, SOON, SOONER, SharedData, Throttle, Waiting, answer, memory, now, stream};
+use super::{Done, Doorbell, Plugin, SOMETIME, SOON, SOONER, SharedData, Troubles, Waiting, answer, memory, now, stream};
 use crate::bucket::Limiter;
 use crate::config::{Config, Source};
-use crate::export::USER_AGENT;
-use crate::ingest::{Event, Shared};
+use crate::export::outbox::Flight;
+use crate::export::{self, Answer, Outbox, USER_AGENT};
+use crate::ingest::{Event, Ingest, Shared};
+use crate::stats::{Sink, Stat};
 use crate::token::{KeyAnswer, Keyring};
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
-use proxy_wasm::types::ContextType;
+use proxy_wasm::types::{Action, ContextType};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -26,12 +28,14 @@ pub struct Root {
     plugin: Option<Rc<Plugin>>,
     /// Key sets that are being fetched: the callout's token, the provider's index.
     fetches: HashMap<u32, usize>,
+    /// Exports that are under way, by the callout's token.
+    flights: HashMap<u32, Flight>,
 }
 
 impl Root {
     /// Not configured yet.
     pub fn new(id: u32) -> Root {
-        Root { id, plugin: None, fetches: HashMap::new() }
+        Root { id, plugin: None, fetches: HashMap::new(), flights: HashMap::new() }
     }
 
     fn configure(&mut self, config: Config) {
@@ -40,13 +44,15 @@ impl Root {
         Keyring::prepare(&config.auth, &mut memory);
         let keyring = Keyring::new(&config.auth, memory::random());
         let ticks = keyring.is_remote();
+        let outbox = Outbox::new(config.export.bounds, u64::from(memory::random()) << 32 | u64::from(memory::random()));
         let shared = Shared { config, seed: memory::seed(&mut memory) };
         self.plugin = Some(Rc::new(Plugin {
             shared,
             metrics: super::Metrics::define(),
-            failures: Throttle::default(),
-            key_failures: Throttle::default(),
+            troubles: Troubles::default(),
             keyring: RefCell::new(keyring),
+            outbox: RefCell::new(outbox),
+            doorbell: Doorbell::install(),
             waiting: RefCell::new(Waiting::default()),
             period: Cell::new(Duration::ZERO),
         }));
@@ -71,6 +77,40 @@ impl Root {
             Err(_) => plugin.fetched(provider, KeyAnswer::None),
         }
     }
+
+    /// Hands Envoy whatever may go out now.
+    fn send(&mut self, plugin: &Plugin) {
+        let now = now();
+        let mut stats = plugin.metrics.sink();
+        let mut outbox = plugin.outbox.borrow_mut();
+        let export = &plugin.shared.config.export;
+        while let Some(shipment) = outbox.next(now, &mut stats) {
+            let callout = export::callout(export, &shipment);
+            stats.add(Stat::ExportBytes, callout.body.len() as u64);
+            match self.dispatch_http_call(callout.cluster, callout.headers, Some(&callout.body), vec![], callout.timeout) {
+                Ok(token) => {
+                    self.flights.insert(token, shipment.flight);
+                }
+                Err(_) => {
+                    let notice = outbox.answered(shipment.flight, Answer::NotDispatched, now, &mut stats);
+                    plugin.troubles.export(&export.cluster, None, notice, now);
+                }
+            }
+        }
+    }
+
+    /// Sends what can be sent, answers who can be answered, and sees to it that somebody comes back for the rest.
+    fn go_on(&mut self, plugin: &Plugin) {
+        self.send(plugin);
+        plugin.resume(self.id);
+        let outbox = plugin.outbox.borrow();
+        if outbox.has_settled() || outbox.is_due(now()) {
+            plugin.ring();
+        }
+        if outbox.is_waiting() {
+            plugin.tick_every(SOON);
+        }
+    }
 }
 
 impl Plugin {
@@ -79,23 +119,44 @@ impl Plugin {
         let outcome = self.keyring.borrow_mut().fetched(auth, provider, answer, now(), &mut SharedData, &mut self.metrics.sink());
         if let Err(why) = outcome {
             let name = auth.providers.get(provider).map(|provider| provider.name.as_str()).unwrap_or_default();
-            self.key_failures.warn(now(), || format!("keys of provider {name} could not be fetched: {why}; those held stay in force"));
+            self.troubles.keys(name, why, now());
         }
     }
 
-    /// Lets the first few in the line try again.
+    /// Answers the first few whose records are settled, and lets the first few who wait for keys try again.
     fn resume(&self, root: u32) {
-        let count = self.waiting.borrow().line.len().min(RESUMED_AT_ONCE);
-        for _ in 0..count {
+        let mut left = RESUMED_AT_ONCE;
+        while left > 0 {
+            let Some((ticket, outcome)) = self.outbox.borrow_mut().settled() else { break };
+            let Some((id, ingest)) = self.waiting.borrow_mut().parked.remove(&ticket) else { continue };
+            if self.is_alive(id) {
+                left -= 1;
+                self.effectively(id, || {
+                    self.event(id, &ingest, Event::Settled(outcome));
+                });
+            } else {
+                self.event(id, &ingest, Event::Settled(outcome));
+            }
+        }
+        for _ in 0..self.waiting.borrow().line.len().min(left) {
             let (id, ingest) = {
                 let mut waiting = self.waiting.borrow_mut();
                 let Some(id) = waiting.line.pop_front() else { break };
                 let Some(ingest) = waiting.alive.get(&id).map(Rc::clone) else { continue };
                 (id, ingest)
             };
-            self.effectively(id, || self.event(id, &ingest, Event::Keys));
+            self.effectively(id, || {
+                self.event(id, &ingest, Event::Keys);
+            });
+            if ingest.borrow().is_awaiting() {
+                self.waiting.borrow_mut().line.push_back(id);
+            }
         }
         let _ = hostcalls::set_effective_context(root);
+    }
+
+    fn is_alive(&self, id: u32) -> bool {
+        self.waiting.borrow().alive.contains_key(&id)
     }
 
     /// Does something as the stream, which must be alive.
@@ -105,17 +166,26 @@ impl Plugin {
         }
     }
 
-    fn event(&self, id: u32, ingest: &RefCell<crate::ingest::Ingest>, event: Event<'_>) {
-        let mut ingest = ingest.borrow_mut();
-        let done = self.run(&mut ingest, event);
+    /// Takes an event to a stream, and notes what the stream waits for then.
+    pub fn event(&self, id: u32, ingest: &Rc<RefCell<Ingest>>, event: Event<'_>) -> Action {
+        let done = self.run(&mut ingest.borrow_mut(), event);
         let mut waiting = self.waiting.borrow_mut();
         match done {
-            // The SDK brings the answer to the context that is active: the root, not the stream.
-            Done::Exporting(token) => {
-                waiting.exports.insert(token, id);
+            Done::Action(action) => action,
+            Done::Waiting => {
+                waiting.alive.insert(id, Rc::clone(ingest));
+                waiting.line.push_back(id);
+                self.tick_every(SOON);
+                Action::Pause
             }
-            Done::Action(_) | Done::Waiting if ingest.is_awaiting() => waiting.line.push_back(id),
-            Done::Action(_) | Done::Waiting => {}
+            Done::Parked(ticket) => {
+                waiting.alive.insert(id, Rc::clone(ingest));
+                waiting.parked.insert(ticket, (id, Rc::clone(ingest)));
+                if self.outbox.borrow().is_due(now()) {
+                    self.ring();
+                }
+                Action::Pause
+            }
         }
     }
 }
@@ -127,17 +197,15 @@ impl Context for Root {
             let response = answer::read(num_headers, body_size, MOST_OF_A_KEY_SET);
             let answer = response.as_ref().map_or(KeyAnswer::None, |response| KeyAnswer::Response(response.status, &response.body));
             plugin.fetched(provider, answer);
-            plugin.resume(self.id);
-            return;
+        } else if let Some(flight) = self.flights.remove(&token) {
+            let response = answer::read(num_headers, body_size, body_size);
+            let answer = response.as_ref().map_or(Answer::Reset, answer::Response::as_answer);
+            let now = now();
+            let notice = plugin.outbox.borrow_mut().answered(flight, answer, now, &mut plugin.metrics.sink());
+            let status = response.as_ref().and_then(|response| response.status);
+            plugin.troubles.export(&plugin.shared.config.export.cluster, status, notice, now);
         }
-        let stream = plugin.waiting.borrow_mut().exports.remove(&token);
-        let response = answer::read(num_headers, body_size, body_size);
-        let answer = plugin.report(response.as_ref());
-        let alive = stream.and_then(|id| Some((id, Rc::clone(plugin.waiting.borrow().alive.get(&id)?))));
-        if let Some((id, ingest)) = alive {
-            plugin.effectively(id, || plugin.event(id, &ingest, Event::Answer(answer)));
-            let _ = hostcalls::set_effective_context(self.id);
-        }
+        self.go_on(&plugin);
     }
 }
 
@@ -164,16 +232,21 @@ impl RootContext for Root {
         for provider in due {
             self.fetch(&plugin, provider);
         }
-        plugin.resume(self.id);
-        let (awaited, missing) = {
-            let keyring = plugin.keyring.borrow();
-            (keyring.is_awaited(), keyring.is_missing())
-        };
-        plugin.tick_every(match (awaited, missing) {
-            (true, _) => SOON,
-            (false, true) => SOONER,
-            (false, false) => SOMETIME,
+        self.go_on(&plugin);
+        let keyring = plugin.keyring.borrow();
+        plugin.tick_every(if keyring.is_awaited() || plugin.outbox.borrow().is_waiting() {
+            SOON
+        } else if keyring.is_missing() {
+            SOONER
+        } else {
+            SOMETIME
         });
+    }
+
+    fn on_queue_ready(&mut self, queue: u32) {
+        let Some(plugin) = self.plugin.clone() else { return };
+        plugin.doorbell.answer(queue);
+        self.go_on(&plugin);
     }
 
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {

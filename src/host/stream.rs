@@ -1,8 +1,7 @@
 //! One HTTP stream.
 
-use super::{Done, Plugin, SOON, answer, now};
+use super::Plugin;
 use crate::config;
-use crate::export::{self, Answer};
 use crate::ingest::{Event, Ingest};
 use crate::request::{self, Headers};
 use proxy_wasm::hostcalls;
@@ -26,20 +25,7 @@ impl Stream {
     }
 
     fn on(&mut self, event: Event<'_>) -> Action {
-        let done = self.plugin.run(&mut self.ingest.borrow_mut(), event);
-        match done {
-            Done::Action(action) => action,
-            // The SDK brings the answer to the context that asked: this one.
-            Done::Exporting(_) => Action::Pause,
-            Done::Waiting => {
-                let mut waiting = self.plugin.waiting.borrow_mut();
-                waiting.alive.insert(self.id, Rc::clone(&self.ingest));
-                waiting.line.push_back(self.id);
-                drop(waiting);
-                self.plugin.tick_every(SOON);
-                Action::Pause
-            }
-        }
+        self.plugin.event(self.id, &self.ingest, event)
     }
 
     /// The claims that Envoy's jwt_authn left in dynamic metadata, where it is trusted.
@@ -63,7 +49,7 @@ impl HttpContext for Stream {
         let header = |name| -> Option<Bytes> { self.get_http_request_header_bytes(name) };
         let (method, authorization) = (header(":method"), header("authorization"));
         let (content_length, content_encoding) = (header("content-length"), header("content-encoding"));
-        let content_type = header("content-type");
+        let (content_type, traceparent) = (header("content-type"), header("traceparent"));
         let headers = Headers {
             method: method.as_deref(),
             path: path.as_deref(),
@@ -71,6 +57,7 @@ impl HttpContext for Stream {
             content_length: content_length.as_deref(),
             content_encoding: content_encoding.as_deref(),
             content_type: content_type.as_deref(),
+            traceparent: traceparent.as_deref(),
         };
         let verified = self.verified();
         self.on(Event::Headers { headers, verified: verified.as_ref(), end })
@@ -87,12 +74,6 @@ impl HttpContext for Stream {
 }
 
 impl Context for Stream {
-    fn on_http_call_response(&mut self, _token: u32, num_headers: usize, body_size: usize, _num_trailers: usize) {
-        let response = answer::read(num_headers, body_size, body_size);
-        let answer = self.plugin.report(response.as_ref());
-        self.on(Event::Answer(answer));
-    }
-
     fn on_done(&mut self) -> bool {
         self.on(Event::Closed);
         let mut waiting = self.plugin.waiting.borrow_mut();
@@ -101,18 +82,5 @@ impl Context for Stream {
             waiting.line.retain(|&other| other != id);
         }
         true
-    }
-}
-
-impl Plugin {
-    /// Says in the log, not too often, if an export has failed.
-    pub fn report<'r>(&self, response: Option<&'r answer::Response>) -> Answer<'r> {
-        let answer = response.map_or(Answer::Reset, answer::Response::as_answer);
-        if let Err(rejection) = export::judge(answer) {
-            let cluster = &self.shared.config.export.cluster;
-            let status = response.and_then(|response| response.status).map(|status| format!(" (status {status})")).unwrap_or_default();
-            self.failures.warn(now(), || format!("export to cluster {cluster}: {}{status}", rejection.meaning().trim()));
-        }
-        answer
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::Config;
+use crate::export::{self, Answer, Response, Shipment};
 use jwt_simple::prelude::*;
 use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse};
 use prost::Message;
@@ -44,6 +45,7 @@ struct Gateway {
     memory: Memory,
     counts: Counts,
     keyring: Keyring,
+    outbox: Outbox,
 }
 
 /// A request, as far as it deviates from a good one.
@@ -55,12 +57,13 @@ struct Request<'r> {
     content_encoding: Option<&'r str>,
     body: Option<Vec<u8>>,
     trailers: bool,
+    traceparent: Option<&'r str>,
 }
 
-enum Outcome<'s> {
+enum Outcome {
     Passed,
     Replied(Reply),
-    Exporting(Ingest, Callout<'s>),
+    Exporting(Ingest, Shipment),
     Waiting,
     Awaiting(Ingest),
 }
@@ -69,7 +72,7 @@ impl Gateway {
     fn new(patch: serde_json::Value) -> Gateway {
         let mut config = json!({
             "auth": {"providers": [{"name": "session", "algorithms": ["HS256"], "hmac_secret_env": "SECRET"}]},
-            "export": {"cluster": "backend", "authority": "backend.example", "compression": "none"},
+            "export": {"cluster": "backend", "authority": "backend.example", "compression": "none", "max_retries": 0},
             "mapping": {"window": null},
         });
         for (name, value) in patch.as_object().unwrap() {
@@ -80,23 +83,18 @@ impl Gateway {
         Limiter::prepare(&config.rate_limits, &mut memory);
         Keyring::prepare(&config.auth, &mut memory);
         let keyring = Keyring::new(&config.auth, 0);
-        Gateway { shared: Shared { config, seed: Seed([7; 16]) }, now: START, memory, counts: Counts::default(), keyring }
+        let outbox = Outbox::new(config.export.bounds, 1);
+        Gateway { shared: Shared { config, seed: Seed([7; 16]) }, now: START, memory, counts: Counts::default(), keyring, outbox }
     }
 
-    fn step<'s>(
-        shared: &'s Shared,
-        now: std::time::Duration,
-        rest: (&mut Memory, &mut Counts, &mut Keyring),
-        ingest: &mut Ingest,
-        event: Event<'_>,
-    ) -> Effect<'s> {
-        let (memory, counts, keyring) = rest;
-        ingest.on(shared, event, &mut World { now, keyring, store: memory, stats: counts })
+    /// One event of a stream.
+    fn on(&mut self, ingest: &mut Ingest, event: Event<'_>) -> Effect {
+        let Gateway { shared, now, memory, counts, keyring, outbox } = self;
+        ingest.on(shared, event, &mut World { now: *now, keyring, outbox, store: memory, stats: counts })
     }
 
     /// Plays the host up to an answer, a callout or a wait.
-    fn send(&mut self, request: &Request<'_>) -> Outcome<'_> {
-        let (shared, now, memory, counts, keyring) = (&self.shared, self.now, &mut self.memory, &mut self.counts, &mut self.keyring);
+    fn send(&mut self, request: &Request<'_>) -> Outcome {
         let mut ingest = Ingest::new();
         let headers = Headers {
             method: Some(request.method.as_bytes()),
@@ -105,10 +103,10 @@ impl Gateway {
             content_length: request.content_length.map(str::as_bytes),
             content_encoding: request.content_encoding.map(str::as_bytes),
             content_type: None,
+            traceparent: request.traceparent.map(str::as_bytes),
         };
         let end = request.body.is_none() && !request.trailers;
-        let mut effect =
-            Gateway::step(shared, now, (memory, counts, keyring), &mut ingest, Event::Headers { headers, verified: None, end });
+        let mut effect = self.on(&mut ingest, Event::Headers { headers, verified: None, end });
         let mut body = request.body.clone().unwrap_or_default();
         // Envoy's buffer grows by chunks of what it read; after the last there may be trailers.
         let mut chunks = body.len().div_ceil(1024);
@@ -118,10 +116,13 @@ impl Gateway {
             effect = match effect {
                 Effect::Pass => return Outcome::Passed,
                 Effect::Reply(reply) => return Outcome::Replied(reply),
-                Effect::Export(callout) => return Outcome::Exporting(ingest, callout),
+                Effect::Deliver(_) => {
+                    let shipment = self.outbox.next(self.now, &mut self.counts).unwrap();
+                    return Outcome::Exporting(ingest, shipment);
+                }
                 Effect::Read(bytes) => {
                     assert_eq!(bytes, body.len(), "the body is read whole");
-                    Gateway::step(shared, now, (memory, counts, keyring), &mut ingest, Event::Body(Some(&mut body)))
+                    self.on(&mut ingest, Event::Body(Some(&mut body)))
                 }
                 Effect::Discard(bytes) => {
                     assert_eq!(bytes, buffered);
@@ -134,11 +135,11 @@ impl Gateway {
                     taken += chunk;
                     buffered += chunk;
                     let end = chunks == 0 && !request.trailers;
-                    Gateway::step(shared, now, (memory, counts, keyring), &mut ingest, Event::Buffered { bytes: buffered, end })
+                    self.on(&mut ingest, Event::Buffered { bytes: buffered, end })
                 }
                 Effect::Wait if request.trailers && taken == body.len() && buffered != usize::MAX => {
                     buffered = usize::MAX;
-                    Gateway::step(shared, now, (memory, counts, keyring), &mut ingest, Event::Trailers)
+                    self.on(&mut ingest, Event::Trailers)
                 }
                 Effect::Wait => return Outcome::Waiting,
                 Effect::AwaitKeys => return Outcome::Awaiting(ingest),
@@ -158,22 +159,23 @@ impl Gateway {
 
     /// Sends a request whose records the backend answers in the given way.
     fn deliver(&mut self, request: &Request<'_>, answer: Answer<'_>) -> (Reply, ExportLogsServiceRequest) {
-        let (mut ingest, sent) = match self.send(request) {
-            Outcome::Exporting(ingest, callout) => (ingest, ExportLogsServiceRequest::decode(&*callout.body).unwrap()),
+        let (mut ingest, shipment) = match self.send(request) {
+            Outcome::Exporting(ingest, shipment) => (ingest, shipment),
             Outcome::Replied(reply) => panic!("{reply:?}"),
             _ => panic!("no export"),
         };
-        let effect = Gateway::step(
-            &self.shared,
-            self.now,
-            (&mut self.memory, &mut self.counts, &mut self.keyring),
-            &mut ingest,
-            Event::Answer(answer),
-        );
-        match effect {
+        let sent = ExportLogsServiceRequest::decode(&*export::callout(&self.shared.config.export, &shipment).body).unwrap();
+        match self.answer(&mut ingest, &shipment, answer) {
             Effect::Reply(reply) => (reply, sent),
             _ => panic!("no reply"),
         }
+    }
+
+    /// The backend's answer, and what becomes of the stream that waited for it.
+    fn answer(&mut self, ingest: &mut Ingest, shipment: &Shipment, answer: Answer<'_>) -> Effect {
+        self.outbox.answered(shipment.flight, answer, self.now, &mut self.counts);
+        let (_, outcome) = self.outbox.settled().unwrap();
+        self.on(ingest, Event::Settled(outcome))
     }
 
     fn count(&self, stat: Stat) -> u64 {
@@ -197,11 +199,16 @@ fn good() -> Request<'static> {
         content_encoding: None,
         body: Some(br#"{"logs":[{"message":"a"},{"message":"b"}]}"#.to_vec()),
         trailers: false,
+        traceparent: None,
     }
 }
 
+fn retry_after(reply: &Reply) -> Option<&str> {
+    reply.headers.iter().find(|(name, _)| *name == "retry-after").map(|(_, value)| value.as_str())
+}
+
 fn ok() -> Answer<'static> {
-    Answer::Response { status: Some(200), content_type: Some(b"application/x-protobuf"), body: b"" }
+    Answer::Response(Response { status: Some(200), ..Response::default() })
 }
 
 #[test]
@@ -296,17 +303,19 @@ fn no_records_are_accepted_without_asking_anybody() {
 #[test]
 fn what_the_backend_does_not_take_is_a_502() {
     let mut gateway = Gateway::new(json!({}));
-    let status = |status| Answer::Response { status: Some(status), content_type: None, body: b"" };
+    let status = |status| Answer::Response(Response { status: Some(status), ..Response::default() });
+    let html = Response { status: Some(200), content_type: Some(b"text/html"), body: b"<html>", ..Response::default() };
     for (answer, details) in [
-        (status(400), "export_refused"),
-        (status(401), "export_refused"),
-        (status(404), "export_refused"),
-        (status(429), "export_refused"),
-        (status(302), "export_refused"),
+        (status(401), "export_denied"),
+        (status(404), "export_denied"),
+        (status(302), "export_denied"),
+        (status(500), "export_refused"),
         (status(503), "export_refused"),
         (Answer::Reset, "export_reset"),
-        (Answer::Response { status: None, content_type: None, body: b"" }, "export_refused"),
-        (Answer::Response { status: Some(200), content_type: Some(b"text/html"), body: b"<html>" }, "export_not_understood"),
+        (Answer::NotDispatched, "export_not_dispatched"),
+        (Answer::Response(Response::default()), "export_refused"),
+        (Answer::Response(html), "export_not_understood"),
+        (status(429), "export_deferred"),
     ] {
         let (reply, _) = gateway.deliver(&good(), answer);
         assert_eq!((reply.status, reply.details), (502, details), "{answer:?}");
@@ -334,17 +343,30 @@ fn a_refusal_that_would_go_out_as_a_200_is_no_answer_at_all() {
 }
 
 #[test]
-fn a_callout_that_envoy_does_not_take_is_a_502() {
+fn while_the_backend_wants_to_be_left_alone_nobody_is_charged_or_sent() {
+    let mut gateway = limited(json!({"user": {"max_tokens": 1, "fill_interval_ms": 60_000}}));
+    let deferred = Response { status: Some(429), retry_after: Some(b"7"), ..Response::default() };
+    assert_eq!(retry_after(&gateway.deliver(&good(), Answer::Response(deferred)).0), Some("7"));
+    gateway.now += std::time::Duration::from_millis(1_500);
+    let reply = gateway.reply(&good());
+    assert_eq!((reply.status, reply.details, retry_after(&reply)), (502, "export_deferred", Some("6")));
+    gateway.now += std::time::Duration::from_secs(6);
+    assert_eq!(gateway.deliver(&good(), ok()).0.status, 200);
+}
+
+#[test]
+fn the_clients_trace_context_goes_with_its_records() {
     let mut gateway = Gateway::new(json!({}));
-    let Outcome::Exporting(mut ingest, _) = gateway.send(&good()) else { panic!("no export") };
-    let effect = Gateway::step(
-        &gateway.shared,
-        gateway.now,
-        (&mut gateway.memory, &mut gateway.counts, &mut gateway.keyring),
-        &mut ingest,
-        Event::NotDispatched,
-    );
-    assert!(matches!(effect, Effect::Reply(reply) if (reply.status, reply.details) == (502, "export_not_dispatched")));
+    let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let shipment = |gateway: &mut Gateway, traceparent| {
+        let request = Request { traceparent, ..good() };
+        match gateway.send(&request) {
+            Outcome::Exporting(_, shipment) => shipment,
+            _ => panic!("no export"),
+        }
+    };
+    assert_eq!(shipment(&mut gateway, Some(traceparent)).traceparent.as_deref(), Some(traceparent));
+    assert_eq!(shipment(&mut gateway, Some("nonsense")).traceparent, None);
 }
 
 #[test]
@@ -352,8 +374,7 @@ fn records_that_the_backend_rejects_are_not_called_accepted() {
     let mut gateway = Gateway::new(json!({}));
     let partial = ExportLogsPartialSuccess { rejected_log_records: 1, error_message: "bad".to_owned() };
     let body = ExportLogsServiceResponse { partial_success: Some(partial) }.encode_to_vec();
-    let (reply, _) =
-        gateway.deliver(&good(), Answer::Response { status: Some(200), content_type: Some(b"application/x-protobuf"), body: &body });
+    let (reply, _) = gateway.deliver(&good(), Answer::Response(Response { status: Some(200), body: &body, ..Response::default() }));
     assert_eq!((reply.status, reply.body.as_str()), (200, r#"{"accepted":1,"rejected":1}"#));
     assert_eq!((gateway.count(Stat::RecordsAccepted), gateway.count(Stat::RecordsRejected)), (1, 1));
 }
@@ -361,23 +382,28 @@ fn records_that_the_backend_rejects_are_not_called_accepted() {
 #[test]
 fn a_client_that_leaves_is_counted_and_answered_by_nobody() {
     let mut gateway = Gateway::new(json!({}));
-    let Outcome::Exporting(mut ingest, _) = gateway.send(&good()) else { panic!("no export") };
-    let mut step = |event| {
-        Gateway::step(&gateway.shared, gateway.now, (&mut gateway.memory, &mut gateway.counts, &mut gateway.keyring), &mut ingest, event)
-    };
-    assert!(step(Event::Closed) == Effect::Wait);
-    assert!(step(Event::Answer(ok())) == Effect::Wait, "a late answer asks for nothing");
-    assert!(step(Event::Closed) == Effect::Wait);
-    assert_eq!(gateway.count(Stat::ClientsGone), 1);
+    let Outcome::Exporting(mut ingest, shipment) = gateway.send(&good()) else { panic!("no export") };
+    assert!(gateway.on(&mut ingest, Event::Closed) == Effect::Wait);
+    assert!(gateway.answer(&mut ingest, &shipment, ok()) == Effect::Wait, "nobody is there");
+    assert!(gateway.on(&mut ingest, Event::Closed) == Effect::Wait);
+    assert_eq!((gateway.count(Stat::ClientsGone), gateway.count(Stat::RecordsAccepted)), (1, 2));
+}
+
+#[test]
+fn who_has_left_is_not_charged_for_what_was_not_delivered() {
+    let mut gateway = limited(json!({"user": {"max_tokens": 1, "fill_interval_ms": 60_000}}));
+    let Outcome::Exporting(mut ingest, shipment) = gateway.send(&good()) else { panic!("no export") };
+    assert!(gateway.on(&mut ingest, Event::Closed) == Effect::Wait);
+    assert!(gateway.answer(&mut ingest, &shipment, Answer::Reset) == Effect::Wait);
+    assert_eq!(gateway.count(Stat::Rejected(Rejection::ExportReset)), 1);
+    assert_eq!(gateway.deliver(&good(), ok()).0.status, 200);
 }
 
 #[test]
 fn events_that_come_after_the_answer_change_nothing() {
     let mut gateway = Gateway::new(json!({}));
     let mut ingest = Ingest::new();
-    let mut step = |event| {
-        Gateway::step(&gateway.shared, gateway.now, (&mut gateway.memory, &mut gateway.counts, &mut gateway.keyring), &mut ingest, event)
-    };
+    let mut step = |event| gateway.on(&mut ingest, event);
     let headers = Headers { method: Some(b"GET"), path: Some(b"/api/v1/logs"), ..Headers::default() };
     assert!(matches!(step(Event::Headers { headers, verified: None, end: false }), Effect::Reply(_)));
     for event in [
@@ -386,8 +412,7 @@ fn events_that_come_after_the_answer_change_nothing() {
         Event::Trailers,
         Event::Body(Some(&mut [])),
         Event::Body(None),
-        Event::NotDispatched,
-        Event::Answer(ok()),
+        Event::Settled(Ok(Delivery::default())),
         Event::Closed,
     ] {
         assert!(step(event) == Effect::Wait);
@@ -405,9 +430,7 @@ fn a_body_that_the_host_does_not_have_is_a_fault_that_passes() {
         authorization: request.authorization.as_deref(),
         ..Headers::default()
     };
-    let mut step = |event| {
-        Gateway::step(&gateway.shared, gateway.now, (&mut gateway.memory, &mut gateway.counts, &mut gateway.keyring), &mut ingest, event)
-    };
+    let mut step = |event| gateway.on(&mut ingest, event);
     assert!(step(Event::Headers { headers, verified: None, end: false }) == Effect::Wait);
     assert!(step(Event::Buffered { bytes: 5, end: true }) == Effect::Read(5));
     assert!(matches!(step(Event::Body(None)), Effect::Reply(reply) if reply.status == 503));
@@ -428,8 +451,7 @@ fn a_user_at_the_limit_waits_and_nobody_else_does() {
     assert_eq!(gateway.deliver(&from("a", "2"), ok()).0.status, 200, "one token is left, and may be overdrawn");
     let reply = gateway.reply(&from("a", "3"));
     assert_eq!((reply.status, reply.details), (429, "user_rate_limited"));
-    let wait = reply.headers.iter().find(|(name, _)| *name == "retry-after").map(|(_, value)| value.as_str());
-    assert_eq!(wait, Some("11"), "a token that is owed, and then more than nothing");
+    assert_eq!(retry_after(&reply), Some("11"), "a token that is owed, and then more than nothing");
     assert_eq!(gateway.deliver(&from("b", "1"), ok()).0.status, 200);
     gateway.now += std::time::Duration::from_secs(11);
     assert_eq!(gateway.deliver(&from("a", "3"), ok()).0.status, 200);
@@ -506,10 +528,6 @@ impl Gateway {
         self.fetch(Some(keys));
     }
 
-    fn on(&mut self, ingest: &mut Ingest, event: Event<'_>) -> Effect<'_> {
-        Gateway::step(&self.shared, self.now, (&mut self.memory, &mut self.counts, &mut self.keyring), ingest, event)
-    }
-
     fn awaiting(&mut self, request: &Request<'_>) -> Ingest {
         match self.send(request) {
             Outcome::Awaiting(ingest) => ingest,
@@ -527,7 +545,7 @@ fn a_request_whose_key_is_new_waits_for_it_with_its_body() {
     assert!(gateway.on(&mut ingest, Event::Keys) == Effect::Wait, "nothing new");
     gateway.serve(&[("new", &signer)]);
     assert!(gateway.on(&mut ingest, Event::Keys) == Effect::Read(body.len()));
-    assert!(matches!(gateway.on(&mut ingest, Event::Body(Some(&mut body.clone()))), Effect::Export(_)));
+    assert!(matches!(gateway.on(&mut ingest, Event::Body(Some(&mut body.clone()))), Effect::Deliver(_)));
 }
 
 #[test]

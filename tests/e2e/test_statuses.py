@@ -588,6 +588,8 @@ def test_no_refusal_is_forgotten(gate):
     in_other_files = {
         "user_rate_limited", "session_rate_limited",  # test_rate_limits.py
         "export_not_dispatched", "export_reset", "export_refused", "export_not_understood",  # test_delivery.py
+        "export_denied",  # there too
+        "export_deferred", "export_unfinished", "export_expired", "export_backlog",  # test_backend_answers.py
         "keys_unavailable", "too_many_records",  # test_remote_keys.py, test_bodies.py
         "body_unavailable", "limiter_contended",  # natively: no client can bring them about
     }

@@ -28,7 +28,7 @@ fn the_documented_example_reads_as_it_is_written() {
     );
     assert_eq!(export.token.as_ref().map(Secret::reveal), Some(TOKEN));
     assert!(export.headers.is_empty());
-    assert_eq!((export.timeout, export.compression), (Duration::from_secs(10), Compression::Gzip));
+    assert_eq!((export.bounds.timeout, export.compression), (Duration::from_secs(10), Compression::Gzip));
 
     assert!(config.mapping.resource.is_empty());
     assert_eq!(config.mapping.window, Some(Window { past: Duration::from_secs(84_600), future: Duration::from_secs(3_000) }));
@@ -47,7 +47,7 @@ fn what_is_left_out_has_its_documented_default() {
     assert_eq!((limits.unit, limits.user, limits.session, limits.slots), (Unit::Records, None, None, 16_384));
     let export = &config.export;
     assert!(export.token.is_none() && export.headers.is_empty());
-    assert_eq!((export.path.as_str(), export.timeout, export.compression), ("/v1/logs", Duration::from_secs(10), Compression::Gzip));
+    assert_eq!((export.path.as_str(), export.bounds.timeout, export.compression), ("/v1/logs", Duration::from_secs(10), Compression::Gzip));
     assert!(config.mapping.resource.is_empty());
     assert_eq!(config.mapping.window, Some(Window { past: Duration::from_secs(84_600), future: Duration::from_secs(3_000) }));
 }
@@ -75,7 +75,7 @@ fn whole_numbers_may_be_doubles_and_zero_means_none_where_that_is_documented() {
         "export": {"cluster": "c", "authority": "a", "timeout_ms": 1.0e3}}"#;
     let config = Config::read(config.as_bytes(), &environment).unwrap();
     assert_eq!((config.max_body_bytes, config.auth.clock_skew, config.auth.cache_entries), (60, Duration::from_secs(60), 0));
-    assert_eq!(config.export.timeout, Duration::from_secs(1));
+    assert_eq!(config.export.bounds.timeout, Duration::from_secs(1));
     assert_eq!(read(&with(full(), "/auth/clock_skew_seconds", json!(0))).unwrap().auth.clock_skew, Duration::ZERO);
 }
 

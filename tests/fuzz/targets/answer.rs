@@ -5,13 +5,17 @@
 
 #![no_main]
 
-use envoy_log_ingest::export::{Answer, Delivery, judge};
+use envoy_log_ingest::export::answer::judge;
+use envoy_log_ingest::export::{Answer, Delivery, Meaning, Response};
 use envoy_log_ingest::rejection::Rejection;
 use envoy_log_ingest::reply;
 use libfuzzer_sys::fuzz_target;
 use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceResponse};
 use prost::Message;
 use serde_json::{Value, json};
+use std::time::Duration;
+
+const NOW: Duration = Duration::from_secs(1_770_379_200);
 
 fuzz_target!(|input: &[u8]| {
     let end = input.iter().position(|&b| b == b'\n');
@@ -24,14 +28,23 @@ fuzz_target!(|input: &[u8]| {
 
 fn as_it_comes(status: &[u8], content_type: Option<&[u8]>, body: &[u8]) {
     if status == b"reset" {
-        assert_eq!(judge(Answer::Reset), Err(Rejection::ExportReset));
+        assert_eq!(judge(Answer::Reset, NOW), Meaning::Failed(Rejection::ExportReset));
         return;
     }
     let status = std::str::from_utf8(status).ok().and_then(|status| status.parse().ok());
-    let result = judge(Answer::Response { status, content_type, body });
+    let response = Response { status, content_type, retry_after: Some(body), from_backend: body.len() % 2 == 0, body };
+    let meaning = judge(Answer::Response(response), NOW);
     match status {
-        Some(200..300) => assert_eq!(result.ok(), said(content_type, body), "judged by what it says"),
-        _ => assert_eq!(result, Err(Rejection::ExportRefused)),
+        Some(200..300) => {
+            let expected = said(content_type, body).map_or(Meaning::Refused(Rejection::ExportNotUnderstood), Meaning::Accepted);
+            assert_eq!(meaning, expected, "judged by what it says");
+        }
+        Some(429) => assert!(matches!(meaning, Meaning::Deferred(_))),
+        Some(400 | 413 | 422) => assert_eq!(meaning, Meaning::Unacceptable),
+        _ => assert!(matches!(meaning, Meaning::Deferred(_) | Meaning::Failed(_) | Meaning::Refused(_))),
+    }
+    if let Meaning::Deferred(Some(wait)) = meaning {
+        assert!((1..=300).contains(&wait.as_secs()));
     }
 }
 
@@ -77,14 +90,15 @@ fn json_response(response: &serde_json::Map<String, Value>) -> Option<Delivery> 
 fn as_it_should_be(bytes: &[u8]) {
     let number = bytes.first_chunk().map_or(0, |chunk| i64::from_le_bytes(*chunk));
     let message = String::from_utf8_lossy(bytes).into_owned();
-    let expected = Ok(Delivery { rejected: number.max(0) as u64 });
+    let expected = Meaning::Accepted(Delivery { rejected: number.max(0) as u64 });
     let as_json = json!({"partialSuccess": {"rejectedLogRecords": number.to_string(), "errorMessage": message}}).to_string();
     let partial_success = Some(ExportLogsPartialSuccess { rejected_log_records: number, error_message: message });
     let as_protobuf = ExportLogsServiceResponse { partial_success }.encode_to_vec();
     for (content_type, body) in [("application/x-protobuf", as_protobuf), ("application/json; charset=utf-8", as_json.into_bytes())] {
-        let answer = |status| Answer::Response { status: Some(status), content_type: Some(content_type.as_bytes()), body: &body };
-        assert_eq!(judge(answer(200)), expected, "{content_type}");
-        assert_eq!(judge(answer(503)), Err(Rejection::ExportRefused));
+        let content_type = Some(content_type.as_bytes());
+        let answer = |status| Answer::Response(Response { status: Some(status), content_type, body: &body, ..Response::default() });
+        assert_eq!(judge(answer(200), NOW), expected);
+        assert_eq!(judge(answer(503), NOW), Meaning::Failed(Rejection::ExportRefused));
     }
     let records = u64::from(*bytes.last().unwrap_or(&0));
     let reply = reply::accept(records, Delivery { rejected: number.max(0) as u64 });
