@@ -13,6 +13,7 @@ mod exception;
 mod keys;
 mod record;
 mod timestamp;
+mod uid;
 mod value;
 mod wire;
 
@@ -28,6 +29,7 @@ use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::Duration;
+use uid::Uids;
 
 /// What the server knows of a request, apart from its body.
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +104,7 @@ struct Batch<'a, 'k> {
     received: Duration,
     /// The attributes that every record of the request has, encoded once.
     common: Vec<u8>,
+    uids: Uids,
     resource: Option<Vec<u8>>,
     scopes: Vec<Scope<'a>>,
     by_name: HashMap<Cow<'a, [u8]>, usize>,
@@ -120,6 +123,7 @@ impl<'a, 'k> Batch<'a, 'k> {
             mapping,
             received: known.received,
             common: record::common(known),
+            uids: Uids::new(known.subject),
             resource: None,
             scopes: Vec::new(),
             by_name: HashMap::new(),
@@ -164,7 +168,8 @@ impl<'a> Visitor<'a> for Batch<'a, '_> {
             return json.skip();
         }
         let placement = self.plan.as_ref().and_then(|plan| plan.get(self.stamps.len())).copied();
-        let read = record::read(json, &mut self.scratch, &self.common, self.received, placement, &mut self.tally)?;
+        let server = record::Server { common: &self.common, uids: &mut self.uids, received: self.received };
+        let read = record::read(json, &mut self.scratch, server, placement, &mut self.tally)?;
         self.stamps.push(read.stamp);
         if self.session.is_none() {
             self.session = read.session;

@@ -3,6 +3,7 @@
 use super::attributes::Attributes;
 use super::clock::{Placement, Stamp};
 use super::keys::Keys;
+use super::uid::Uids;
 use super::{Known, Tally, exception, timestamp, value, wire};
 use crate::batch::Field;
 use crate::batch::json::{Json, Kind, NotJson, Text};
@@ -93,6 +94,16 @@ struct Parts<'a> {
     seen: u32,
 }
 
+/// What the server adds to a record.
+pub struct Server<'s> {
+    /// What [`common`] made.
+    pub common: &'s [u8],
+    /// Names for the request's records.
+    pub uids: &'s mut Uids,
+    /// When the request arrived.
+    pub received: Duration,
+}
+
 /// Reads one record and leaves it, encoded, in `scratch.record`.
 ///
 /// # Errors
@@ -100,12 +111,12 @@ struct Parts<'a> {
 pub fn read<'a>(
     json: &mut Json<'a>,
     scratch: &mut Scratch<'a>,
-    common: &[u8],
-    received: Duration,
+    server: Server<'_>,
     placement: Option<Placement>,
     tally: &mut Tally,
 ) -> Result<Read<'a>, NotJson> {
-    scratch.attributes.restart(field::ATTRIBUTES, common, COMMON);
+    let received = server.received;
+    scratch.attributes.restart(field::ATTRIBUTES, server.common, COMMON);
     scratch.body.clear();
     scratch.others.clear();
     let mut parts = Parts {
@@ -118,7 +129,9 @@ pub fn read<'a>(
         filled: 0,
         seen: 0,
     };
-    if json.peek()? == Kind::Object {
+    let kind = json.peek()?;
+    let start = json.position();
+    if kind == Kind::Object {
         let mut key = json.object()?;
         while let Some(name) = key {
             parts.field(name, json, scratch, tally)?;
@@ -136,6 +149,7 @@ pub fn read<'a>(
         tally.add(Oddity::MovedTimestamp, u64::from(matches!(parts.stamp, Stamp::At(_))));
         text(scratch, b"timestamp_adjustment", adjustment.name().as_bytes());
     }
+    text(scratch, b"log.record.uid", &server.uids.name(json.since(start)));
     scratch.attributes.finish(tally);
     parts.write(placement, received, scratch);
     Ok(Read { logger: parts.logger, stamp: parts.stamp, session: parts.session })

@@ -10,12 +10,14 @@ encoded. `received` is the server's clock in nanoseconds; times that depend on i
 odd about them.
 """
 
+import hashlib
 import re
 from collections import Counter
 from dataclasses import dataclass, field
 
 from .clocks import MICROSECOND, SECOND, Moment, Stamp, Window, correct, nanoseconds, rfc3339
-from .jsontext import Array, NotJson, Number, Object, mend, parse, text_of
+from .jsontext import Array, NotJson, Number, Object, Text, mend, parse, text_of
+from .siphash import siphash13_128
 
 __all__ = ["MICROSECOND", "SECOND", "Moment", "Refused", "Window", "differences", "expected", "nanoseconds", "rfc3339",
            "state", "typed"]
@@ -94,9 +96,21 @@ def state(body, *, subject, received, window=None, configured=None, received_at=
     for each in mapped:
         found.odd["moved_timestamp"] += each.stamp.adjustment in ("clock_drift", "too_old", "too_new")
         by_scope.setdefault(each.logger, []).append(each)
-    found.records = [each.finish(resource, server) for group in by_scope.values() for each in group]
+    for each, uid in zip(mapped, uids_of(logs, subject)):
+        each.uid = uid
+    found.records = [each.finish(resource, {**server, "log.record.uid": each.uid})
+                     for group in by_scope.values() for each in group]
     found.odd = +found.odd
     return found
+
+
+def uids_of(logs, subject):
+    """log.record.uid of each record: by its text, the subject, and its place among records of the same text."""
+    key, seen = hashlib.sha256(subject.encode()).digest()[:16], Counter()
+    for value in logs:
+        text = text_of(value).encode()
+        place, seen[text] = seen[text], seen[text] + 1
+        yield f"{siphash13_128(key, text + (place.to_bytes(8, 'little') if place else b'')):032x}"
 
 
 # The envelope.
@@ -370,7 +384,7 @@ def typed(value):
         return {name: typed(item) for name, item in value.items()}
     if isinstance(value, list):
         return [typed(item) for item in value]
-    return (type(value).__name__, repr(value))
+    return ("str" if isinstance(value, Text) else type(value).__name__, repr(value))
 
 
 def different(actual, wanted):

@@ -23,6 +23,12 @@ class Number(str):
     """A number's digits, as sent."""
 
 
+class Text(str):
+    """A string; `text` is what was sent."""
+
+    text = ""
+
+
 class Array(list):
     """`text` is what was sent."""
 
@@ -69,7 +75,7 @@ def parse(body):
 
 def text_of(value):
     """What was sent for a value that is no string."""
-    if isinstance(value, (Array, Object)):
+    if isinstance(value, (Array, Object, Text)):
         return value.text
     return {None: "null", True: "true", False: "false"}[value] if not isinstance(value, Number) else str(value)
 
@@ -93,6 +99,8 @@ class _Decoder(json.JSONDecoder):
         super().__init__(object_pairs_hook=Object, parse_int=Number, parse_float=Number, parse_constant=_refuse)
         self.parse_object = self._noting(JSONObject, lambda pairs: pairs)
         self.parse_array = self._noting(JSONArray, Array)
+        read_string = self.parse_string
+        self.parse_string = lambda where, begin, strict=True: _noted(where, begin, read_string(where, begin, strict))
         self.scan_once = py_make_scanner(self)
         self.level = 0
 
@@ -108,6 +116,12 @@ class _Decoder(json.JSONDecoder):
             value.text = text[begin - 1:end]
             return value, end
         return note
+
+
+def _noted(where, begin, read):
+    value, end = Text(read[0]), read[1]
+    value.text = where[begin - 1:end]
+    return value, end
 
 
 def _refuse(name):
