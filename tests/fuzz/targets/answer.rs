@@ -34,17 +34,34 @@ fn as_it_comes(status: &[u8], content_type: Option<&[u8]>, body: &[u8]) {
     let status = std::str::from_utf8(status).ok().and_then(|status| status.parse().ok());
     let response = Response { status, content_type, retry_after: Some(body), from_backend: body.len() % 2 == 0, body };
     let meaning = judge(Answer::Response(response), NOW);
+    match (meaning, status) {
+        (Meaning::Deferred(wait), Some(429)) => waits(wait, body),
+        (Meaning::Deferred(wait), Some(503)) if response.from_backend => waits(wait, body),
+        (meaning, status) => assert_eq!(meaning, expected(status, &response), "judged by what it says"),
+    }
+}
+
+/// What an answer means that doesn't say when to come back.
+fn expected(status: Option<u16>, response: &Response<'_>) -> Meaning {
     match status {
         Some(200..300) => {
-            let expected = said(content_type, body).map_or(Meaning::Refused(Rejection::ExportNotUnderstood), Meaning::Accepted);
-            assert_eq!(meaning, expected, "judged by what it says");
+            said(response.content_type, response.body).map_or(Meaning::Refused(Rejection::ExportNotUnderstood), Meaning::Accepted)
         }
-        Some(429) => assert!(matches!(meaning, Meaning::Deferred(_))),
-        Some(400 | 413 | 422) => assert_eq!(meaning, Meaning::Unacceptable),
-        _ => assert!(matches!(meaning, Meaning::Deferred(_) | Meaning::Failed(_) | Meaning::Refused(_))),
+        Some(400 | 413 | 422) => Meaning::Unacceptable,
+        Some(429) => panic!("not deferred"),
+        Some(503) if response.from_backend => panic!("not deferred"),
+        None | Some(408 | 425 | 500..) => Meaning::Failed(Rejection::ExportRefused),
+        Some(_) => Meaning::Refused(Rejection::ExportDenied),
     }
-    if let Meaning::Deferred(Some(wait)) = meaning {
-        assert!((1..=300).contains(&wait.as_secs()));
+}
+
+/// Seconds are taken by the word, within bounds; a date is within them too.
+fn waits(wait: Option<Duration>, retry_after: &[u8]) {
+    assert!(wait.is_none_or(|wait| (Duration::from_secs(1)..=Duration::from_secs(300)).contains(&wait)), "{wait:?}");
+    if let Some(seconds) = std::str::from_utf8(retry_after).ok().and_then(|text| text.parse::<u64>().ok())
+        && !retry_after.starts_with(b"+")
+    {
+        assert_eq!(wait, Some(Duration::from_secs(seconds.clamp(1, 300))));
     }
 }
 

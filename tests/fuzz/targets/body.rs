@@ -192,6 +192,7 @@ impl Case {
         for record in &records {
             self.record(record);
         }
+        named(&records);
         if let Some(session) = &encoded.session {
             let session = std::str::from_utf8(session).expect("a session id is text");
             assert!(records.iter().any(|record| text(&record.attributes, "session.id") == Some(session)));
@@ -242,6 +243,13 @@ impl Case {
             assert!((oldest..=newest).contains(&time), "{time} is outside of {oldest} to {newest}");
         }
     }
+}
+
+/// Each record has a name, and no two have the same.
+fn named(records: &[&LogRecord]) {
+    let uids = records.iter().filter_map(|record| text(&record.attributes, "log.record.uid"));
+    let uids: HashSet<&str> = uids.filter(|uid| uid.len() == 32 && uid.bytes().all(|b| b.is_ascii_hexdigit())).collect();
+    assert_eq!(uids.len(), records.len());
 }
 
 fn adjustment(record: &LogRecord) -> Option<&str> {

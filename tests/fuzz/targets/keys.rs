@@ -101,7 +101,7 @@ fn configuration(input: &[u8]) {
 
 fn usable(config: &Config) {
     assert!(config.path.starts_with('/') && config.export.path.starts_with('/'));
-    assert!(config.max_body_bytes > 0 && !config.export.timeout.is_zero());
+    assert!(config.max_body_bytes > 0 && !config.export.bounds.timeout.is_zero());
     assert_ne!(config.auth.providers.is_empty(), config.auth.trusted.is_none());
     for provider in &config.auth.providers {
         match &provider.keys {
