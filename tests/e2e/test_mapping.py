@@ -104,7 +104,7 @@ class TestFixtures:
         second = one(exact, timestamp=NOW, stack_trace="s", span_id="a1b2c3d4e5f67890", install_id="i", session_id="s",
                      user_id="u", trace_id="2858b245789667e5f284d6f014f510ec")
         for record in (first, second):
-            del record["attributes"]["server_received_at"]
+            del record["attributes"]["server_received_at"], record["attributes"]["log.record.uid"]
         assert first == second
         assert first["trace_id"] and first["span_id"] and first["attributes"]["user.id"] == "u"
 
@@ -463,7 +463,7 @@ class TestBounds:
     def test_many_attributes(self, exact):
         attributes = {f"a{number}": number for number in range(1500)}
         (record,) = exact.deliver({"logs": [{"timestamp": NOW, "attributes": attributes}]}).records
-        kept, own = record["attributes"], {"server_received_at", "client_timestamp", "enduser.id"}
+        kept, own = record["attributes"], {"server_received_at", "client_timestamp", "enduser.id", "log.record.uid"}
         assert own <= kept.keys() and len(kept) == 1024
         assert len(kept) + record["dropped_attributes_count"] == 1500 + len(own)
         assert all(kept[name] == int(name[1:]) for name in kept.keys() - own)
