@@ -79,8 +79,18 @@ struct Group {
     sent_at: Duration,
     /// Callouts that may still be made for what began as one group.
     splits: Rc<Cell<usize>>,
-    /// Sent without records, to learn whether it is the record or the backend.
-    control: bool,
+    errand: Errand,
+}
+
+/// What a group goes out for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Errand {
+    /// To be delivered.
+    Deliver,
+    /// A single record was refused: once more, in case it wasn't meant.
+    Confirm,
+    /// It was refused again: without records, to learn whether it is the record or the backend.
+    Control,
 }
 
 /// A request that isn't settled.
@@ -214,7 +224,7 @@ impl Outbox {
             pieces.push(piece);
         }
         let splits = Rc::new(Cell::new(SPLITS + 2 * pieces.len()));
-        Group { pieces, failures: 0, failed_at: None, sent_at: Duration::ZERO, splits, control: false }
+        Group { pieces, failures: 0, failed_at: None, sent_at: Duration::ZERO, splits, errand: Errand::Deliver }
     }
 
     fn ship(&mut self, mut group: Group, now: Duration, stats: &mut dyn Sink) -> Shipment {
@@ -224,9 +234,9 @@ impl Outbox {
         let left = requests().map(|request| request.deadline.saturating_sub(now)).min().unwrap_or_default();
         let alone = group.pieces.windows(2).all(|pair| matches!(pair, [one, other] if one.ticket == other.ticket));
         let traceparent = if alone { requests().next().and_then(|request| request.traceparent.clone()) } else { None };
-        let parts = if group.control { Vec::new() } else { group.pieces.iter().map(|piece| Rc::clone(&piece.protobuf)).collect() };
+        let parts = if group.errand == Errand::Control { Vec::new() } else { group.pieces.iter().map(|piece| Rc::clone(&piece.protobuf)).collect() };
         stats.add(Stat::Exports, 1);
-        if !group.control {
+        if group.errand == Errand::Deliver {
             stats.add(Stat::RequestsPerExport, group.pieces.len() as u64);
         }
         self.gate.sent(flight);
@@ -264,7 +274,7 @@ impl Outbox {
 
     fn accepted(&mut self, group: Group, rejected: u64, now: Duration, stats: &mut dyn Sink) {
         self.accepted_at = Some(now);
-        if group.control {
+        if group.errand == Errand::Control {
             // It takes others, so it is this record that it doesn't take.
             stats.add(Stat::RecordsRejected, group.pieces.len() as u64);
             group.pieces.into_iter().for_each(|piece| self.settle(piece, 1, None));
@@ -283,18 +293,24 @@ impl Outbox {
     /// Halves what can be halved. A record that is alone is the culprit, if it isn't the backend.
     fn unacceptable(&mut self, mut group: Group, now: Duration, stats: &mut dyn Sink) -> Notice {
         const REFUSED: Rejection = Rejection::ExportRefused;
-        if group.control {
+        if group.errand == Errand::Control {
             self.refuse(group.pieces, REFUSED.into());
             return Notice::Refused(REFUSED);
         }
         let alone = group.pieces.len() == 1;
         if alone && group.pieces.iter().all(|piece| piece.records <= 1) {
-            if self.accepted_at.is_some_and(|at| now.abs_diff(at) < EVIDENCE) {
-                stats.add(Stat::RecordsRejected, 1);
-                group.pieces.into_iter().for_each(|piece| self.settle(piece, 1, None));
-                return Notice::Rejected(1);
-            }
-            self.ready.push_back(Group { control: true, failures: 0, failed_at: None, ..group });
+            let proven = self.accepted_at.is_some_and(|at| now.abs_diff(at) < EVIDENCE);
+            group.errand = match group.errand {
+                Errand::Deliver => Errand::Confirm,
+                _ if proven => {
+                    stats.add(Stat::RecordsRejected, 1);
+                    group.pieces.into_iter().for_each(|piece| self.settle(piece, 1, None));
+                    return Notice::Rejected(1);
+                }
+                _ => Errand::Control,
+            };
+            (group.failures, group.failed_at) = (0, None);
+            self.ready.push_back(group);
             return Notice::Fine;
         }
         let Some(left) = group.splits.get().checked_sub(2) else {

@@ -236,9 +236,22 @@ fn a_record_that_can_not_be_accepted_is_found_and_all_others_are_delivered() {
             assert_eq!(accepted, (0..records).filter(|&name| name != poisoned).collect());
             let rejected: u64 = outcomes.values().map(|outcome| outcome.unwrap().rejected).sum();
             assert_eq!((outcomes.len(), rejected, worker.count(Stat::RecordsRejected)), (tickets.len(), 1, 1));
-            assert!(callouts <= 2 * 11 + 2, "{requests:?}: {callouts}");
+            assert!(callouts <= 2 * 11 + 3, "{requests:?}: {callouts}");
         }
     }
+}
+
+/// A proxy on the way may say 413 once, and take the same a moment later.
+#[test]
+fn a_record_that_is_refused_once_is_not_given_up() {
+    let mut worker = Worker::new(BOUNDS);
+    let ticket = worker.park(1);
+    let mut answers = [status(413), status(200)].into_iter();
+    let (callouts, outcomes) = worker.run(|names, _| {
+        assert_eq!(names, [0]);
+        answers.next().unwrap()
+    });
+    assert_eq!((callouts, outcomes[&ticket]), (2, all()));
 }
 
 /// A backend that refuses all is no reason for a client to throw its records away.
@@ -259,7 +272,7 @@ fn a_backend_that_refuses_even_nothing_has_a_fault_of_its_own() {
 fn splitting_is_bounded_and_what_is_left_is_not_called_rejected() {
     let mut worker = Worker::new(BOUNDS);
     let ticket = worker.park(10_000);
-    let (callouts, outcomes) = worker.run(|names, _| if names.len() > 1 { status(413) } else { status(200) });
+    let (callouts, outcomes) = worker.run(|names, _| status(if names.len() > 1 { 413 } else { 200 }));
     assert_eq!(outcomes[&ticket].unwrap_err().rejection, Rejection::ExportUnfinished);
     assert!(callouts <= SPLITS + 4, "{callouts}");
 }
