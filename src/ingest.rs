@@ -5,8 +5,9 @@
 //!   Start ───────────> Reading ───────────────> Exporting ───────────> Done: 200, 502
 //!     │ other path      ^ │ too large              │ client leaves: its records still go out
 //!     ├──> Passing      │ ├──> Draining ──> Done: 413  └──> Abandoned ──> Done
-//!     │ key not known   │ │ refused
-//!     ├──> Awaiting ────┘ └──> Done: 400, 429
+//!     │ key not known   │ │ refused             ^
+//!     ├──> Awaiting ────┘ ├──> Asking ──────────┘ the rate limit service, where there is one
+//!     │                   └──> Done: 400, 429
 //!     │ refused  │ Keys: refused, or not to be had
 //!     └──────────┴──> Done: 401, 503 …
 //! ```
@@ -14,10 +15,12 @@
 //! `now` comes with each event. An event that the phase doesn't expect changes nothing and asks
 //! for nothing: a late answer, a body after the reply.
 
-use crate::bucket::{Charge, Cost, Limiter, Seed};
+use crate::bucket::{Charge, Cost, Limiter, Seed, Standing};
 use crate::config::Config;
+use crate::encoding::{self, Coding};
 use crate::export::outbox::{Outcome, Ticket};
 use crate::export::{Delivery, Outbox};
+use crate::limit_service::{self, Heard};
 use crate::memory::Store;
 use crate::otlp::{self, Known};
 use crate::rejection::{Refusal, Rejection};
@@ -72,8 +75,10 @@ pub enum Event<'e> {
     },
     /// Trailers: the body had ended with what is in the buffer.
     Trailers,
-    /// The whole body, asked for by [`Effect::Read`]; `None` where the host doesn't have it. It may be overwritten.
-    Body(Option<&'e mut [u8]>),
+    /// The whole body, asked for by [`Effect::Read`]; `None` where the host doesn't have it.
+    Body(Option<Vec<u8>>),
+    /// What the rate limit service answered to [`Effect::Ask`]; `None`: nothing.
+    Answered(Option<&'e [u8]>),
     /// Something may have been learnt about keys, or time has passed: asked for by [`Effect::AwaitKeys`].
     Keys,
     /// What came of the records that were parked with [`Effect::Deliver`].
@@ -95,6 +100,8 @@ pub enum Effect {
     Read(usize),
     /// Throw away so many buffered bytes, and wait.
     Discard(usize),
+    /// Send this to the rate limit service and come back with [`Event::Answered`].
+    Ask(Vec<u8>),
     /// The records are in the outbox; come back with [`Event::Settled`] when that has an outcome for the ticket.
     Deliver(Ticket),
     /// Answer the client.
@@ -110,6 +117,7 @@ enum Phase {
     Awaiting(Awaiting),
     Reading { claims: Rc<Claims>, received: Duration, buffered: usize },
     Draining { seen: u64 },
+    Asking(Parcel, Vec<u8>),
     Exporting(Parcel),
     Abandoned(Parcel),
     Done,
@@ -151,6 +159,10 @@ pub struct Ingest {
     grpc: bool,
     /// The client's trace context, for the export.
     traceparent: Option<String>,
+    /// What the body's Content-Encoding is made of.
+    codings: Vec<Coding>,
+    /// How the sender's buckets stand.
+    standing: Standing,
 }
 
 /// A body over the limit is read and thrown away up to this many times the limit, so that the
@@ -167,7 +179,7 @@ type Step = Result<Effect, Refusal>;
 impl Ingest {
     /// A request that has just begun.
     pub fn new() -> Ingest {
-        Ingest { phase: Phase::Start, grpc: false, traceparent: None }
+        Ingest { phase: Phase::Start, grpc: false, traceparent: None, codings: Vec::new(), standing: Standing::default() }
     }
 
     /// Whether it waits for keys.
@@ -200,11 +212,14 @@ impl Ingest {
             (Phase::Reading { claims, received, buffered }, Event::Trailers) => self.buffered(shared, claims, received, buffered, true),
             (Phase::Reading { claims, received, buffered }, Event::Body(body)) => {
                 // Less than what was announced would look like JSON that breaks off.
-                let whole = body.filter(|body| body.len() == buffered);
+                let whole = body.filter(|body: &Vec<u8>| body.len() == buffered);
                 self.body(shared, &claims, received, whole, world)
             }
             (Phase::Draining { seen }, Event::Buffered { bytes, end }) => self.drain(shared, seen, bytes, end),
             (Phase::Draining { seen }, Event::Trailers) => self.drain(shared, seen, 0, true),
+            (Phase::Asking(parcel, protobuf), Event::Answered(answer)) => self.heard(shared, parcel, protobuf, answer, world),
+            // What was taken is not given back: else one could have the service asked without end.
+            (Phase::Asking(..), Event::Closed) => return Effect::Wait,
             (Phase::Exporting(parcel), Event::Settled(outcome)) => settled(parcel, outcome, world),
             (Phase::Exporting(parcel), Event::Closed) => {
                 world.stats.add(Stat::ClientsGone, 1);
@@ -224,10 +239,14 @@ impl Ingest {
                 return Effect::Wait;
             }
         };
-        step.unwrap_or_else(|refusal| {
+        let effect = step.unwrap_or_else(|refusal| {
             world.stats.add(Stat::Rejected(refusal.rejection), 1);
             if self.grpc { Effect::Reset } else { Effect::Reply(reply::refuse(refusal)) }
-        })
+        });
+        match effect {
+            Effect::Reply(reply) => Effect::Reply(reply::tell(reply, &self.standing)),
+            other => other,
+        }
     }
 
     fn headers(
@@ -248,9 +267,10 @@ impl Ingest {
         self.traceparent = request::traceparent(headers);
         request::method(headers)?;
         let announced = request::announced(headers, config);
+        self.codings = encoding::codings(headers.content_encoding).unwrap_or_default();
         let body = Body { end, ..Body::default() };
         if let Some(trusted) = &config.auth.trusted {
-            let claims = Rc::new(token::trust(verified, trusted)?);
+            let claims = Rc::new(token::trust(verified, trusted, &config.auth)?);
             return self.admit(shared, claims, world.now, announced, body, world);
         }
         let token = request::token(headers)?;
@@ -282,7 +302,11 @@ impl Ingest {
         world: &mut World<'_>,
     ) -> Step {
         // The cheap look: an empty bucket is seen before a body is held.
-        limiter(shared, &claims).look(claims.session.as_deref(), world.now, world.store)?;
+        let (limiter, session) = (limiter(shared, &claims), claims.session.as_deref());
+        if let Err(refusal) = limiter.look(session, world.now, world.store) {
+            self.standing = limiter.standing(session, world.now, world.store);
+            return Err(refusal);
+        }
         let announced = announced?;
         if body.discarded > 0 {
             return self.drain(shared, body.discarded, body.buffered, body.end);
@@ -365,14 +389,16 @@ impl Ingest {
         Ok(Effect::Discard(bytes))
     }
 
-    fn body(&mut self, shared: &Shared, claims: &Claims, received: Duration, body: Option<&mut [u8]>, world: &mut World<'_>) -> Step {
+    fn body(&mut self, shared: &Shared, claims: &Claims, received: Duration, body: Option<Vec<u8>>, world: &mut World<'_>) -> Step {
         let body = body.ok_or(Rejection::BodyUnavailable)?;
+        world.stats.add(Stat::RequestBytes, body.len() as u64);
+        let mut body = self.decoded(body, shared)?;
         let bytes = body.len() as u64;
-        world.stats.add(Stat::RequestBytes, bytes);
         // Before the work of reading it, and before anything is charged.
         world.outbox.admit(body.len(), world.now)?;
         let known = Known { subject: &claims.subject, received };
-        let encoded = otlp::encode(body, known, &shared.config.mapping)?;
+        let encoded = otlp::encode(&mut body, known, &shared.config.mapping)?;
+        drop(body);
         let records = encoded.records;
         world.stats.add(Stat::RecordsPerRequest, records);
         // The login session if the token names one; otherwise the app's, which is the client's word
@@ -380,16 +406,67 @@ impl Ingest {
         let named = encoded.session.as_deref().map(String::from_utf8_lossy);
         let session = claims.session.as_deref().or(named.as_deref());
         let cost = Cost { records, bytes };
-        let charge = limiter(shared, claims).charge(session, cost, world.now, world.store, world.stats)?;
+        let limiter = limiter(shared, claims);
+        let mut charge = match limiter.charge(session, cost, world.now, world.store, world.stats) {
+            Ok(charge) => charge,
+            Err(refusal) => {
+                self.standing = limiter.standing(session, world.now, world.store);
+                return Err(refusal);
+            }
+        };
+        self.standing = std::mem::take(&mut charge.standing);
         for (oddity, times) in encoded.oddities {
             world.stats.add(Stat::Odd(oddity), times);
         }
         if records == 0 {
             return Ok(accepted(0, Delivery::default(), world));
         }
-        let ticket = world.outbox.park(encoded.protobuf, records, self.traceparent.take(), world.now);
-        self.phase = Phase::Exporting(Parcel { records, charge });
-        Ok(Effect::Deliver(ticket))
+        let parcel = Parcel { records, charge };
+        match &shared.config.rate_limits.service {
+            None => Ok(self.deliver(parcel, encoded.protobuf, world)),
+            Some(service) => {
+                world.stats.add(Stat::LimitServiceAsked, 1);
+                let hits = cost.of(shared.config.rate_limits.unit);
+                let question = limit_service::question(service, &claims.issuer, &claims.subject, session, hits);
+                self.phase = Phase::Asking(parcel, encoded.protobuf);
+                Ok(Effect::Ask(question))
+            }
+        }
+    }
+
+    /// The body with its Content-Encoding undone; at most as large as a body may be.
+    fn decoded(&self, body: Vec<u8>, shared: &Shared) -> Result<Vec<u8>, Rejection> {
+        if self.codings.is_empty() {
+            return Ok(body);
+        }
+        let body = encoding::decode(&body, &self.codings, shared.config.max_body_bytes)?;
+        if body.is_empty() { Err(Rejection::BodyMissing) } else { Ok(body) }
+    }
+
+    /// What the rate limit service says, or what its silence means.
+    fn heard(&mut self, shared: &Shared, parcel: Parcel, protobuf: Vec<u8>, answer: Option<&[u8]>, world: &mut World<'_>) -> Step {
+        let Some(service) = &shared.config.rate_limits.service else { return Ok(self.deliver(parcel, protobuf, world)) };
+        let heard = limit_service::judge(service, answer);
+        let failed = match &heard {
+            Ok(heard) => *heard == Heard::Nothing,
+            Err(refusal) => refusal.rejection == Rejection::LimitServiceUnavailable,
+        };
+        world.stats.add(Stat::LimitServiceFailed, u64::from(failed));
+        match heard {
+            Ok(_) => Ok(self.deliver(parcel, protobuf, world)),
+            Err(refusal) => {
+                // The buckets here have nothing to do with it.
+                self.standing = Standing::default();
+                parcel.charge.refund(world.now, world.store, world.stats);
+                Err(refusal)
+            }
+        }
+    }
+
+    fn deliver(&mut self, parcel: Parcel, protobuf: Vec<u8>, world: &mut World<'_>) -> Effect {
+        let ticket = world.outbox.park(protobuf, parcel.records, self.traceparent.take(), world.now);
+        self.phase = Phase::Exporting(parcel);
+        Effect::Deliver(ticket)
     }
 }
 
@@ -405,7 +482,7 @@ fn no_keys(world: &World<'_>) -> Refusal {
 }
 
 fn limiter<'s>(shared: &'s Shared, claims: &Claims) -> Limiter<'s> {
-    Limiter::new(&shared.config.rate_limits, &claims.issuer, &claims.subject, shared.seed)
+    Limiter::new(&shared.config.rate_limits, claims.distinction, &claims.issuer, &claims.subject, shared.seed)
 }
 
 fn drained_at_most(shared: &Shared) -> u64 {

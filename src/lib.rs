@@ -18,8 +18,10 @@
 pub mod batch;
 pub mod bucket;
 pub mod config;
+pub mod encoding;
 pub mod export;
 pub mod ingest;
+pub mod limit_service;
 pub mod memory;
 pub mod otlp;
 pub mod rejection;

@@ -63,10 +63,12 @@ rejections! {
     KeysUnavailable => "keys_unavailable",
     /// The body is larger than `max_body_bytes`.
     BodyTooLarge => "body_too_large",
-    /// The batch has more records than any client sends.
+    /// The batch has more than `max_records` records.
     TooManyRecords => "too_many_records",
     /// The body has a Content-Encoding that the filter doesn't undo.
     EncodingUnsupported => "encoding_unsupported",
+    /// The body is not what its Content-Encoding says, or breaks off.
+    BodyCorrupt => "body_corrupt",
     /// The request has no body.
     BodyMissing => "body_missing",
     /// The body is no JSON.
@@ -79,8 +81,12 @@ rejections! {
     UserRateLimited => "user_rate_limited",
     /// The session's token bucket is empty.
     SessionRateLimited => "session_rate_limited",
-    /// The bucket was changed by other workers on every try.
+    /// The bucket was changed by other workers on every try, and `on_contention` is `deny`.
     LimiterContended => "limiter_contended",
+    /// The rate limit service says that there is too much of this user or session.
+    ServiceRateLimited => "service_rate_limited",
+    /// The rate limit service can't be asked, and its `failure_mode` is `deny`.
+    LimitServiceUnavailable => "limit_service_unavailable",
     /// Envoy did not take the callout: cluster unknown, no endpoint, or circuit breaker open.
     ExportNotDispatched => "export_not_dispatched",
     /// The backend's answer broke off, was too large or never came in full.

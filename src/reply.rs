@@ -4,6 +4,7 @@
 //! and 415 make it throw them away, 401 and 429 make it wait, 5xx makes it try again; 404 would
 //! stop it for good and is never given. Titles are fixed and say nothing that came from outside.
 
+use crate::bucket::Standing;
 use crate::export::Delivery;
 use crate::rejection::{Refusal, Rejection};
 use std::time::Duration;
@@ -25,6 +26,7 @@ pub struct Reply {
 fn problem(rejection: Rejection) -> (u32, &'static str) {
     match rejection {
         Rejection::BodyMissing => (400, "The request has no body"),
+        Rejection::BodyCorrupt => (400, "The body is not what its Content-Encoding says"),
         Rejection::BodyNotJson => (400, "The body is not JSON"),
         Rejection::EnvelopeWithoutLogs => (400, "The body has no array of logs"),
         // One answer for all of them: which check failed is nobody's business but the operator's.
@@ -44,9 +46,12 @@ fn problem(rejection: Rejection) -> (u32, &'static str) {
         Rejection::BodyTooLarge => (413, "The body is too large"),
         Rejection::TooManyRecords => (413, "The batch has too many records"),
         Rejection::EncodingUnsupported => (415, "The content encoding is not supported"),
-        Rejection::UserRateLimited | Rejection::SessionRateLimited | Rejection::LimiterContended => (429, "Too many records"),
+        Rejection::UserRateLimited | Rejection::SessionRateLimited | Rejection::LimiterContended | Rejection::ServiceRateLimited => {
+            (429, "Too many records")
+        }
         // The client did nothing wrong: it keeps its records and tries again.
         Rejection::KeysUnavailable => (503, "Tokens can not be verified at the moment"),
+        Rejection::LimitServiceUnavailable => (503, "Limits can not be checked at the moment"),
         Rejection::BodyUnavailable => (503, "The request could not be read"),
         Rejection::ExportBacklog => (503, "Too much is waiting to be delivered"),
         Rejection::ExportNotDispatched
@@ -72,7 +77,7 @@ pub fn refuse(refusal: Refusal) -> Reply {
     match status {
         401 => headers.push(("www-authenticate", "Bearer error=\"invalid_token\"".to_owned())),
         405 => headers.push(("allow", "POST".to_owned())),
-        415 => headers.push(("accept-encoding", "identity".to_owned())),
+        415 => headers.push(("accept-encoding", "gzip, deflate".to_owned())),
         _ => {}
     }
     if let Some(wait) = refusal.retry_after {
@@ -84,6 +89,18 @@ pub fn refuse(refusal: Refusal) -> Reply {
         body: format!("{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{status}}}"),
         details: refusal.rejection.name(),
     }
+}
+
+/// Says how the client's buckets stand: on a 200, so that it can slow down before it is told to, and
+/// with the limits themselves on a 429.
+pub fn tell(mut reply: Reply, standing: &Standing) -> Reply {
+    if let (429, Some(policy)) = (reply.status, standing.policy()) {
+        reply.headers.push(("ratelimit-policy", policy));
+    }
+    if let (200 | 429, Some(left)) = (reply.status, standing.rate_limit()) {
+        reply.headers.push(("ratelimit", left));
+    }
+    reply
 }
 
 /// Rounded up, so that a client that waits so long finds something; at least 1.
@@ -145,6 +162,7 @@ mod tests {
             "body_too_large",
             "too_many_records",
             "encoding_unsupported",
+            "body_corrupt",
             "body_missing",
             "body_not_json",
             "envelope_without_logs",

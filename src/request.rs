@@ -5,6 +5,7 @@
 //! then the body's encoding and length.
 
 use crate::config::Config;
+use crate::encoding;
 use crate::rejection::Rejection;
 
 /// The request headers that the filter looks at, as the host has them.
@@ -18,7 +19,7 @@ pub struct Headers<'a> {
     pub authorization: Option<&'a [u8]>,
     /// `content-length`.
     pub content_length: Option<&'a [u8]>,
-    /// `content-encoding`.
+    /// `content-encoding`; several joined by commas.
     pub content_encoding: Option<&'a [u8]>,
     /// `content-type`. Any will do; but see [`is_grpc`].
     pub content_type: Option<&'a [u8]>,
@@ -87,10 +88,7 @@ pub enum Announced {
 /// # Errors
 /// A Content-Encoding that isn't undone here.
 pub fn announced(headers: &Headers<'_>, config: &Config) -> Result<Announced, Rejection> {
-    let encoding = headers.content_encoding.unwrap_or_default().trim_ascii();
-    if !encoding.is_empty() && !encoding.eq_ignore_ascii_case(b"identity") {
-        return Err(Rejection::EncodingUnsupported);
-    }
+    encoding::codings(headers.content_encoding)?;
     match content_length(headers) {
         Some(length) if length > config.max_body_bytes as u64 => Ok(Announced::TooLarge(length)),
         _ => Ok(Announced::Acceptable),

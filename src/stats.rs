@@ -33,6 +33,16 @@ pub enum Stat {
     ClientsGone,
     /// Buckets in shared data whose bytes had an unknown layout and were begun anew.
     BucketsUnreadable,
+    /// Buckets that other workers changed on every try; `on_contention` says what became of the request.
+    BucketsContended,
+    /// Requests that the user's limit would have refused, were it not in the shadow.
+    ShadowedUser,
+    /// Requests that the session's limit would have refused, were it not in the shadow.
+    ShadowedSession,
+    /// Questions to the rate limit service.
+    LimitServiceAsked,
+    /// Those that it didn't answer, or not in time, or not so that it could be understood.
+    LimitServiceFailed,
     /// Oddities that were repaired, kept or counted instead of refused, by kind.
     Odd(Oddity),
     /// Tokens that were known already, so that no signature was verified.
@@ -128,6 +138,11 @@ const PLAIN: &[Stat] = &[
     Stat::ExportBytes,
     Stat::ClientsGone,
     Stat::BucketsUnreadable,
+    Stat::BucketsContended,
+    Stat::ShadowedUser,
+    Stat::ShadowedSession,
+    Stat::LimitServiceAsked,
+    Stat::LimitServiceFailed,
     Stat::TokensRemembered,
     Stat::KeyFetches,
     Stat::KeyFetchesFailed,
@@ -163,6 +178,11 @@ impl Stat {
             Stat::ExportBytes => "export_bytes",
             Stat::ClientsGone => "clients_gone",
             Stat::BucketsUnreadable => "buckets_unreadable",
+            Stat::BucketsContended => "buckets_contended",
+            Stat::ShadowedUser => "shadow.user_rate_limited",
+            Stat::ShadowedSession => "shadow.session_rate_limited",
+            Stat::LimitServiceAsked => "limit_service_asked",
+            Stat::LimitServiceFailed => "limit_service_failed",
             Stat::TokensRemembered => "tokens_remembered",
             Stat::KeyFetches => "key_fetches",
             Stat::KeyFetchesFailed => "key_fetches_failed",

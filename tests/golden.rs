@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// As many as can be configured.
+const MOST_RECORDS: usize = 10_000;
+
 /// A body, and what the server knows of it.
 struct Request {
     subject: String,
@@ -59,7 +62,7 @@ fn the_same_bytes_each_time() {
     let mut seen = 0;
     for file in folder("tests/golden").chain(folder("tests/fixtures")) {
         let received = Duration::from_nanos(1_770_379_205_123_456_789);
-        let mapping = Mapping { resource: serde_json::Map::new(), window: None };
+        let mapping = Mapping { resource: serde_json::Map::new(), window: None, max_records: MOST_RECORDS };
         let request = Request { subject: "user-1".to_owned(), received, mapping, body: std::fs::read(&file).unwrap() };
         for _ in 0..5 {
             assert_eq!(request.encode(), request.encode(), "{}", file.display());
@@ -87,6 +90,7 @@ fn request(rest: &mut &[u8]) -> Request {
         mapping: Mapping {
             resource: settings["resource"].as_object().unwrap().clone(),
             window: (!settings["window"].is_null()).then(|| Window { past: seconds(0), future: seconds(1) }),
+            max_records: MOST_RECORDS,
         },
         body: block(rest).to_vec(),
     }

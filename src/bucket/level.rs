@@ -70,9 +70,9 @@ impl Level {
     ///
     /// # Errors
     /// How long until there is more than none.
-    pub fn take(self, tokens: u64, limit: TokenBucket) -> Result<Level, Option<Duration>> {
+    pub fn take(self, tokens: u64, limit: TokenBucket) -> Result<Level, Duration> {
         match self.wait(limit) {
-            Some(wait) => Err(Some(wait)),
+            Some(wait) => Err(wait),
             None => Ok(self.with_missing(self.missing(limit).saturating_add(parts(tokens, limit)), limit)),
         }
     }
@@ -90,6 +90,27 @@ impl Level {
         let nanos = nanos.saturating_add(u128::from(self.changed_at.saturating_sub(self.seen_at)));
         Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
     }
+}
+
+impl Level {
+    /// Whole tokens that are left.
+    pub fn tokens(self, limit: TokenBucket) -> u64 {
+        let left = parts(u64::from(limit.max_tokens), limit).saturating_sub(self.missing(limit));
+        u64::try_from(left / limit.fill_interval.as_nanos().max(1)).unwrap_or(u64::MAX)
+    }
+
+    /// How long until it is full.
+    pub fn until_full(self, limit: TokenBucket) -> Duration {
+        let nanos = self.missing(limit).div_ceil(u128::from(limit.tokens_per_fill.max(1)));
+        let nanos = if nanos == 0 { 0 } else { nanos.saturating_add(u128::from(self.changed_at.saturating_sub(self.seen_at))) };
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
+
+/// How long an empty bucket takes to be full.
+pub fn window(limit: TokenBucket) -> Duration {
+    let nanos = parts(u64::from(limit.max_tokens), limit).div_ceil(u128::from(limit.tokens_per_fill.max(1)));
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
 /// Tokens as nanosecond parts: how long they take to refill.

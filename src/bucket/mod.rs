@@ -9,14 +9,16 @@
 //! batch larger than a bucket can pass after a rest. A refused request is charged nothing.
 
 mod level;
+mod standing;
 mod table;
 
-use crate::config::{RateLimits, TokenBucket, Unit};
+use crate::config::{Limit, Limits, Otherwise, RateLimits, TokenBucket, Unit};
 use crate::memory::Store;
 use crate::rejection::{Refusal, Rejection};
 use crate::stats::{Sink, Stat};
 pub use level::Level;
 use siphasher::sip128::{Hasher128, SipHasher13};
+pub use standing::Standing;
 use std::hash::Hasher;
 use std::time::Duration;
 
@@ -37,9 +39,12 @@ struct Owner {
 /// One limit on its owner.
 #[derive(Clone, Copy, Debug)]
 struct Line {
+    name: &'static str,
     limit: TokenBucket,
     owner: Owner,
     refused: Rejection,
+    /// What is counted instead, where it refuses nothing.
+    shadowed: Option<Stat>,
 }
 
 /// The limits that apply to one request.
@@ -47,6 +52,7 @@ struct Line {
 pub struct Limiter<'a> {
     limits: &'a RateLimits,
     user: Option<Line>,
+    session: Option<Limit>,
     seed: Seed,
     who: String,
 }
@@ -56,35 +62,62 @@ pub struct Limiter<'a> {
 pub struct Charge {
     taken: Vec<(Line, u64)>,
     slots: u32,
+    /// How the buckets stood after it.
+    pub standing: Standing,
+}
+
+/// What became of one bucket.
+enum Change {
+    Made(Level),
+    Refused(Duration),
+    Contended,
 }
 
 impl<'a> Limiter<'a> {
-    /// The limits for a verified sender: the token's issuer and its subject.
-    pub fn new(limits: &'a RateLimits, issuer: &str, subject: &str, seed: Seed) -> Limiter<'a> {
+    /// The limits for a verified sender: the token's issuer, its subject, and which of the configured
+    /// overrides is meant for it.
+    pub fn new(limits: &'a RateLimits, distinction: Option<usize>, issuer: &str, subject: &str, seed: Seed) -> Limiter<'a> {
+        let Limits { user, session } = distinction.and_then(|index| limits.overrides.get(index)).copied().unwrap_or(limits.limits);
         // The length in front keeps "a" + "bc" from being "ab" + "c".
         let who = format!("{}:{issuer}{subject}", issuer.len());
-        let user = limits.user.map(|limit| Line {
-            limit,
-            owner: owner(seed, &[b"user", who.as_bytes()], limit),
+        let user = user.map(|Limit { bucket, shadow }| Line {
+            name: "user",
+            limit: bucket,
+            owner: owner(seed, &[b"user", who.as_bytes()], bucket),
             refused: Rejection::UserRateLimited,
+            shadowed: shadow.then_some(Stat::ShadowedUser),
         });
-        Limiter { limits, user, seed, who }
+        Limiter { limits, user, session, seed, who }
     }
 
     fn session(&self, session: &str) -> Option<Line> {
-        let limit = self.limits.session?;
-        let owner = owner(self.seed, &[b"session", self.who.as_bytes(), session.as_bytes()], limit);
-        Some(Line { limit, owner, refused: Rejection::SessionRateLimited })
+        let Limit { bucket, shadow } = self.session?;
+        Some(Line {
+            name: "session",
+            limit: bucket,
+            owner: owner(self.seed, &[b"session", self.who.as_bytes(), session.as_bytes()], bucket),
+            refused: Rejection::SessionRateLimited,
+            shadowed: shadow.then_some(Stat::ShadowedSession),
+        })
     }
 
     fn lines(&self, session: Option<&str>) -> impl Iterator<Item = Line> {
         self.user.into_iter().chain(session.and_then(|session| self.session(session)))
     }
 
+    /// The lines that may refuse, and their buckets' levels.
+    fn levels(&self, session: Option<&str>, now: Duration, store: &mut dyn Store) -> impl Iterator<Item = (Line, Level)> {
+        self.lines(session).filter(|line| line.shadowed.is_none()).map(move |line| {
+            let level = table::load(store, self.limits.slots, line.owner).level().unwrap_or_default().at(now, line.limit);
+            (line, level)
+        })
+    }
+
     /// Makes the places of all buckets, where they don't exist yet: the first write under a key can't be
     /// a compare-and-swap, so it has to come before the first request.
     pub fn prepare(limits: &RateLimits, store: &mut dyn Store) {
-        if limits.user.is_some() || limits.session.is_some() {
+        let mut all = limits.overrides.iter().chain([&limits.limits]);
+        if all.any(|limits| limits.user.is_some() || limits.session.is_some()) {
             table::prepare(limits.slots, store);
         }
     }
@@ -106,6 +139,9 @@ impl<'a> Limiter<'a> {
                 set.put(level, now);
                 set.store(store);
             }
+            if line.shadowed.is_some() {
+                continue;
+            }
             let (rejection, longest) =
                 refusal.map_or((line.refused, wait), |first| (first.rejection, first.retry_after.unwrap_or_default().max(wait)));
             refusal = Some(Refusal { rejection, retry_after: Some(longest) });
@@ -113,7 +149,17 @@ impl<'a> Limiter<'a> {
         refusal.map_or(Ok(()), Err)
     }
 
-    /// Charges every bucket of the request, or none.
+    /// How the buckets stand.
+    pub fn standing(&self, session: Option<&str>, now: Duration, store: &mut dyn Store) -> Standing {
+        let mut standing = Standing::default();
+        for (line, level) in self.levels(session, now, store) {
+            standing.add(line.name, self.limits.unit, line.limit, level);
+        }
+        standing
+    }
+
+    /// Charges every bucket of the request, or none. One in the shadow is charged as if it refused,
+    /// and doesn't.
     ///
     /// # Errors
     /// The bucket that is empty, and when it won't be; or too much contention to say.
@@ -126,17 +172,30 @@ impl<'a> Limiter<'a> {
         stats: &mut dyn Sink,
     ) -> Result<Charge, Refusal> {
         let amount = cost.of(self.limits.unit);
-        let mut charge = Charge { taken: Vec::new(), slots: self.limits.slots };
+        let mut charge = Charge { taken: Vec::new(), slots: self.limits.slots, standing: Standing::default() };
         for line in self.lines(session) {
-            match change(&line, self.limits.slots, now, store, stats, |level| level.take(amount, line.limit)) {
-                Ok(()) => charge.taken.push((line, amount)),
-                Err(refusal) => {
-                    charge.refund(now, store, stats);
-                    // Another bucket may be empty for longer.
-                    let longest = self.look(session, now, store).err().and_then(|other| other.retry_after).max(refusal.retry_after);
-                    return Err(Refusal { retry_after: longest, ..refusal });
+            let changed = change(&line, self.limits.slots, now, store, stats, |level| level.take(amount, line.limit));
+            let refusal = match (changed, line.shadowed) {
+                (Change::Made(level), shadowed) => {
+                    charge.taken.push((line, amount));
+                    if shadowed.is_none() {
+                        charge.standing.add(line.name, self.limits.unit, line.limit, level);
+                    }
+                    continue;
                 }
-            }
+                (Change::Refused(_), Some(shadowed)) => {
+                    stats.add(shadowed, 1);
+                    continue;
+                }
+                (Change::Contended, Some(_)) => continue,
+                (Change::Contended, None) if self.limits.on_contention == Otherwise::Allow => continue,
+                (Change::Refused(wait), None) => Refusal { rejection: line.refused, retry_after: Some(wait) },
+                (Change::Contended, None) => Refusal { rejection: Rejection::LimiterContended, retry_after: Some(Duration::from_secs(1)) },
+            };
+            charge.refund(now, store, stats);
+            // Another bucket may be empty for longer.
+            let longest = self.look(session, now, store).err().and_then(|other| other.retry_after).max(refusal.retry_after);
+            return Err(Refusal { retry_after: longest, ..refusal });
         }
         Ok(charge)
     }
@@ -163,7 +222,8 @@ pub struct Cost {
 }
 
 impl Cost {
-    fn of(self, unit: Unit) -> u64 {
+    /// In that unit.
+    pub fn of(self, unit: Unit) -> u64 {
         match unit {
             Unit::Records => self.records,
             Unit::Requests => 1,
@@ -179,21 +239,25 @@ fn change(
     now: Duration,
     store: &mut dyn Store,
     stats: &mut dyn Sink,
-    change: impl Fn(Level) -> Result<Level, Option<Duration>>,
-) -> Result<(), Refusal> {
+    change: impl Fn(Level) -> Result<Level, Duration>,
+) -> Change {
     for _ in 0..TRIES {
         let mut set = table::load(store, slots, line.owner);
         if set.unreadable {
             stats.add(Stat::BucketsUnreadable, 1);
         }
         let level = set.level().unwrap_or_default().at(now, line.limit);
-        let level = change(level).map_err(|retry_after| Refusal { rejection: line.refused, retry_after })?;
+        let level = match change(level) {
+            Ok(level) => level,
+            Err(wait) => return Change::Refused(wait),
+        };
         set.put(level, now);
         if set.store(store) {
-            return Ok(());
+            return Change::Made(level);
         }
     }
-    Err(Refusal { rejection: Rejection::LimiterContended, retry_after: Some(Duration::from_secs(1)) })
+    stats.add(Stat::BucketsContended, 1);
+    Change::Contended
 }
 
 fn owner(seed: Seed, parts: &[&[u8]], limit: TokenBucket) -> Owner {

@@ -178,6 +178,19 @@ impl<'a> Object<'a> {
         found
     }
 
+    /// A string, a number or a boolean.
+    pub fn scalar(&mut self, name: &'static str, faults: &mut Faults) -> Option<Value> {
+        if !self.fields.contains_key(name) {
+            self.missing(name, faults);
+        }
+        let value = self.take(name)?;
+        let scalar = value.is_string() || value.is_number() || value.is_boolean();
+        if !scalar {
+            faults.add(&self.at(name), &format!("must be a string, a number or a boolean, not {}", kind(value)));
+        }
+        scalar.then(|| value.clone())
+    }
+
     /// An object, or a string that holds one as JSON.
     pub fn json(&mut self, name: &'static str, faults: &mut Faults) -> Option<Value> {
         let value = self.take(name)?;

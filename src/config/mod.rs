@@ -8,6 +8,7 @@ mod export;
 mod fields;
 pub mod jwks;
 pub mod keys;
+mod limits;
 mod rsa;
 mod secret;
 pub mod structpb;
@@ -15,6 +16,7 @@ pub mod structpb;
 pub use export::{Bounds, Compression, Export};
 use fields::{Faults, Object};
 pub use keys::{Algorithm, Key, RemoteJwks, Source};
+pub use limits::{Limit, Limits, Otherwise, RateLimits, Service, TokenBucket, Unit};
 pub use secret::Secret;
 use serde_json::{Map, Value};
 use std::fmt;
@@ -53,6 +55,17 @@ pub struct Auth {
     pub trusted: Option<Trusted>,
     /// At least one; in the order of the file.
     pub providers: Vec<Provider>,
+    /// Senders whom verified claims tell from the others; the first that fits counts.
+    pub distinctions: Vec<Distinction>,
+}
+
+/// A claim that says who has other limits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Distinction {
+    /// Its name, or its path with dots.
+    pub claim: String,
+    /// What it must be, or have among its elements: a string, a number or a boolean.
+    pub value: Value,
 }
 
 /// Claims that Envoy's jwt_authn filter left in dynamic metadata (its `payload_in_metadata`).
@@ -83,41 +96,6 @@ pub struct Provider {
     pub session_claim: String,
 }
 
-/// What a token bucket counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
-    /// Log records.
-    Records,
-    /// Requests, whatever they hold.
-    Requests,
-    /// Bytes of the body.
-    Bytes,
-}
-
-/// The limits, each of which may be absent.
-#[derive(Debug)]
-pub struct RateLimits {
-    /// What a token stands for.
-    pub unit: Unit,
-    /// For each user: issuer and subject.
-    pub user: Option<TokenBucket>,
-    /// For each session of a user.
-    pub session: Option<TokenBucket>,
-    /// How many buckets are remembered at most.
-    pub slots: u32,
-}
-
-/// Envoy's `TokenBucket`: so many tokens at most, so many added in each interval.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TokenBucket {
-    /// Capacity, in tokens; at least 1.
-    pub max_tokens: u32,
-    /// Tokens added in each interval; at least 1.
-    pub tokens_per_fill: u32,
-    /// The interval; at least a millisecond. Refill is continuous at this rate.
-    pub fill_interval: Duration,
-}
-
 /// What the filter adds to what clients say.
 #[derive(Debug)]
 pub struct Mapping {
@@ -125,6 +103,9 @@ pub struct Mapping {
     pub resource: Map<String, Value>,
     /// What the backend keeps; `None`: timestamps aren't corrected.
     pub window: Option<Window>,
+    /// How many records a request may hold (`max_records`, at the top level): what is added to each
+    /// makes the output far larger than a body full of the shortest.
+    pub max_records: usize,
 }
 
 /// The backend's window around its own clock.
@@ -174,22 +155,24 @@ impl Config {
             faults.add("path", "must begin with / and have neither ? nor #");
         }
         let max_body_bytes = root.size("max_body_bytes", faults).unwrap_or(1_048_576);
-        let auth = root.required("auth", faults).and_then(|node| Auth::read(node, environment, faults));
+        let max_records = root.whole("max_records", 1..=10_000, faults).unwrap_or(DEFAULT_RECORDS) as usize;
+        let mut auth = root.required("auth", faults).and_then(|node| Auth::read(node, environment, faults));
         let rate_limits = match root.object("rate_limits", faults) {
-            Some(node) => RateLimits::read(node, faults),
-            None => RateLimits { unit: Unit::Records, user: None, session: None, slots: DEFAULT_SLOTS },
+            Some(node) => RateLimits::read(node, auth.as_mut(), faults),
+            None => RateLimits::default(),
         };
         let export = root.required("export", faults).and_then(|node| Export::read(node, environment, faults));
         let mapping = match root.object("mapping", faults) {
-            Some(node) => Mapping::read(node, faults),
-            None => Mapping { resource: Map::new(), window: Some(DEFAULT_WINDOW) },
+            Some(node) => Mapping::read(node, max_records, faults),
+            None => Mapping { resource: Map::new(), window: Some(DEFAULT_WINDOW), max_records },
         };
         root.finish(faults);
         Some(Config { path, max_body_bytes: max_body_bytes as usize, auth: auth?, rate_limits, export: export?, mapping })
     }
 }
 
-const DEFAULT_SLOTS: u32 = 16_384;
+/// Clients send at most 100.
+const DEFAULT_RECORDS: u64 = 1_000;
 
 /// Fits Logfire, which keeps −24 h to +1 h around its own clock, with a margin for the way there.
 const DEFAULT_WINDOW: Window = Window { past: Duration::from_secs(84_600), future: Duration::from_secs(3_000) };
@@ -234,7 +217,14 @@ impl Auth {
             }
         }
         node.finish(faults);
-        Some(Auth { clock_skew: Duration::from_secs(clock_skew), require_expiration, cache_entries, trusted, providers })
+        Some(Auth {
+            clock_skew: Duration::from_secs(clock_skew),
+            require_expiration,
+            cache_entries,
+            trusted,
+            providers,
+            distinctions: Vec::new(),
+        })
     }
 }
 
@@ -262,36 +252,10 @@ impl Provider {
     }
 }
 
-impl RateLimits {
-    fn read(mut node: Object<'_>, faults: &mut Faults) -> RateLimits {
-        let unit = node.choice("unit", &[("records", Unit::Records), ("requests", Unit::Requests), ("bytes", Unit::Bytes)], faults);
-        let user = node.object("user", faults).and_then(|node| TokenBucket::read(node, faults));
-        let session = node.object("session", faults).and_then(|node| TokenBucket::read(node, faults));
-        let slots = node.whole("slots", 8..=4_194_304, faults).map_or(DEFAULT_SLOTS, |slots| slots as u32);
-        node.finish(faults);
-        RateLimits { unit: unit.unwrap_or(Unit::Records), user, session, slots }
-    }
-}
-
-impl TokenBucket {
-    fn read(mut node: Object<'_>, faults: &mut Faults) -> Option<TokenBucket> {
-        let range = 1..=u64::from(u32::MAX);
-        let max_tokens = node.required_whole("max_tokens", range.clone(), faults);
-        let tokens_per_fill = node.whole("tokens_per_fill", range, faults).unwrap_or(1);
-        let fill_interval = node.required_whole("fill_interval_ms", 1..=YEAR_MS, faults);
-        node.finish(faults);
-        Some(TokenBucket {
-            max_tokens: max_tokens? as u32,
-            tokens_per_fill: tokens_per_fill as u32,
-            fill_interval: Duration::from_millis(fill_interval?),
-        })
-    }
-}
-
 const YEAR_MS: u64 = 366 * 24 * 60 * 60 * 1000;
 
 impl Mapping {
-    fn read(mut node: Object<'_>, faults: &mut Faults) -> Mapping {
+    fn read(mut node: Object<'_>, max_records: usize, faults: &mut Faults) -> Mapping {
         let resource = node.map("resource", faults).cloned().unwrap_or_default();
         let window = match node.nullable("window", faults) {
             None => Some(DEFAULT_WINDOW),
@@ -304,7 +268,7 @@ impl Mapping {
             }
         };
         node.finish(faults);
-        Mapping { resource, window }
+        Mapping { resource, window, max_records }
     }
 }
 

@@ -11,6 +11,7 @@
 //! alone: the answer to one that a stream has sent is lost with that stream, and with it all others in it.
 
 mod answer;
+mod limit_service;
 mod local_reply;
 mod memory;
 mod metrics;
@@ -45,6 +46,8 @@ fn now() -> Duration {
 
 /// What the requests of a worker share.
 struct Plugin {
+    /// The root context's id.
+    root: u32,
     shared: Shared,
     metrics: Metrics,
     troubles: Troubles,
@@ -65,6 +68,8 @@ struct Waiting {
     line: VecDeque<u32>,
     /// Those that wait for the backend; also when they are no longer alive.
     parked: HashMap<Ticket, (u32, Rc<RefCell<Ingest>>)>,
+    /// Those that wait for the rate limit service, by the call's token; only while they are alive.
+    asked: HashMap<u32, (u32, Rc<RefCell<Ingest>>)>,
 }
 
 /// A shared queue that is nobody else's: what is put into it makes Envoy call the root context, on the
@@ -110,6 +115,8 @@ const SOMETIME: Duration = Duration::from_secs(1);
 enum Done {
     /// For the callback to return.
     Action(Action),
+    /// The rate limit service is asked, by a call with this token.
+    Asked(u32),
     /// The records are in the outbox.
     Parked(Ticket),
     /// Keys are waited for.
@@ -132,9 +139,9 @@ impl Plugin {
         }
     }
 
-    /// Takes an event of the effective context's stream to its end: effects that ask for an answer at
-    /// once get it.
-    fn run(&self, ingest: &mut Ingest, event: Event<'_>) -> Done {
+    /// Takes an event of a stream, which is the effective context, to its end: effects that ask for an
+    /// answer at once get it.
+    fn run(&self, id: u32, ingest: &mut Ingest, event: Event<'_>) -> Done {
         let now = now();
         let mut store = SharedData;
         let mut stats = self.metrics.sink();
@@ -161,9 +168,18 @@ impl Plugin {
                     return Done::Action(Action::Pause);
                 }
                 Effect::Read(bytes) => {
-                    let mut body = hostcalls::get_buffer(BufferType::HttpRequestBody, 0, bytes).ok().flatten();
-                    ingest.on(&self.shared, Event::Body(body.as_deref_mut()), &mut world)
+                    let body = hostcalls::get_buffer(BufferType::HttpRequestBody, 0, bytes).ok().flatten();
+                    // A stream may wait for long; Envoy need not hold what has been read.
+                    let _ = hostcalls::set_buffer(BufferType::HttpRequestBody, 0, bytes, b"");
+                    ingest.on(&self.shared, Event::Body(body), &mut world)
                 }
+                Effect::Ask(question) => match self.ask(id, &question) {
+                    Some(token) => return Done::Asked(token),
+                    None => {
+                        self.troubles.limits("Envoy has no such cluster, or no endpoint for it", now);
+                        ingest.on(&self.shared, Event::Answered(None), &mut world)
+                    }
+                },
                 Effect::Deliver(ticket) => return Done::Parked(ticket),
             };
         }

@@ -1,6 +1,6 @@
 //! The filter as configured, in one worker: configuration, keys, and streams that wait for them.
 
-use super::{Done, Doorbell, Plugin, SOMETIME, SOON, SOONER, SharedData, Troubles, Waiting, answer, memory, now, stream};
+use super::{Done, Doorbell, Plugin, SOMETIME, SOON, SOONER, SharedData, Troubles, Waiting, answer, limit_service, memory, now, stream};
 use crate::bucket::Limiter;
 use crate::config::{Config, Source};
 use crate::export::outbox::Flight;
@@ -47,6 +47,7 @@ impl Root {
         let outbox = Outbox::new(config.export.bounds, u64::from(memory::random()) << 32 | u64::from(memory::random()));
         let shared = Shared { config, seed: memory::seed(&mut memory) };
         self.plugin = Some(Rc::new(Plugin {
+            root: self.id,
             shared,
             metrics: super::Metrics::define(),
             troubles: Troubles::default(),
@@ -168,7 +169,7 @@ impl Plugin {
 
     /// Takes an event to a stream, and notes what the stream waits for then.
     pub fn event(&self, id: u32, ingest: &Rc<RefCell<Ingest>>, event: Event<'_>) -> Action {
-        let done = self.run(&mut ingest.borrow_mut(), event);
+        let done = self.run(id, &mut ingest.borrow_mut(), event);
         let mut waiting = self.waiting.borrow_mut();
         match done {
             Done::Action(action) => action,
@@ -176,6 +177,11 @@ impl Plugin {
                 waiting.alive.insert(id, Rc::clone(ingest));
                 waiting.line.push_back(id);
                 self.tick_every(SOON);
+                Action::Pause
+            }
+            Done::Asked(token) => {
+                waiting.alive.insert(id, Rc::clone(ingest));
+                waiting.asked.insert(token, (id, Rc::clone(ingest)));
                 Action::Pause
             }
             Done::Parked(ticket) => {
@@ -206,6 +212,17 @@ impl Context for Root {
             plugin.troubles.export(&plugin.shared.config.export.cluster, status, notice, now);
         }
         self.go_on(&plugin);
+    }
+
+    /// Of a call that was made when the stream was resumed from here.
+    fn on_grpc_call_response(&mut self, token: u32, status: u32, size: usize) {
+        let Some(plugin) = self.plugin.clone() else { return };
+        if let Some((id, ingest, answer)) = plugin.answered(token, status, size) {
+            plugin.effectively(id, || {
+                plugin.event(id, &ingest, limit_service::event(&answer));
+            });
+            let _ = hostcalls::set_effective_context(self.id);
+        }
     }
 }
 

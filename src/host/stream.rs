@@ -1,12 +1,12 @@
 //! One HTTP stream.
 
-use super::Plugin;
+use super::{Plugin, limit_service};
 use crate::config;
 use crate::ingest::{Event, Ingest};
 use crate::request::{self, Headers};
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext};
-use proxy_wasm::types::{Action, Bytes};
+use proxy_wasm::types::{Action, Bytes, MapType};
 use serde_json::{Map, Value};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -39,6 +39,13 @@ impl Stream {
     }
 }
 
+/// Envoy hands over the first of several headers of the same name; each of these is a coding to undo.
+fn all_codings(first: Bytes) -> Bytes {
+    let Ok(headers) = hostcalls::get_map_bytes(MapType::HttpRequestHeaders) else { return first };
+    let codings: Vec<Bytes> = headers.into_iter().filter(|(name, _)| name == "content-encoding").map(|(_, value)| value).collect();
+    codings.join(&b","[..])
+}
+
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _num_headers: usize, end: bool) -> Action {
         let path = self.get_http_request_header_bytes(":path");
@@ -48,7 +55,7 @@ impl HttpContext for Stream {
         }
         let header = |name| -> Option<Bytes> { self.get_http_request_header_bytes(name) };
         let (method, authorization) = (header(":method"), header("authorization"));
-        let (content_length, content_encoding) = (header("content-length"), header("content-encoding"));
+        let (content_length, content_encoding) = (header("content-length"), header("content-encoding").map(all_codings));
         let (content_type, traceparent) = (header("content-type"), header("traceparent"));
         let headers = Headers {
             method: method.as_deref(),
@@ -74,12 +81,19 @@ impl HttpContext for Stream {
 }
 
 impl Context for Stream {
+    fn on_grpc_call_response(&mut self, token: u32, status: u32, size: usize) {
+        if let Some((id, ingest, answer)) = self.plugin.answered(token, status, size) {
+            self.plugin.event(id, &ingest, limit_service::event(&answer));
+        }
+    }
+
     fn on_done(&mut self) -> bool {
         self.on(Event::Closed);
         let mut waiting = self.plugin.waiting.borrow_mut();
         if waiting.alive.remove(&self.id).is_some() {
             let id = self.id;
             waiting.line.retain(|&other| other != id);
+            waiting.asked.retain(|_, (other, _)| *other != id);
         }
         true
     }

@@ -14,6 +14,7 @@ pub struct Troubles {
     refused: Throttle,
     rejected: Throttle,
     keys: Throttle,
+    limits: Throttle,
 }
 
 impl Troubles {
@@ -38,6 +39,11 @@ impl Troubles {
     /// Keys could not be fetched.
     pub fn keys(&self, provider: &str, why: &str, now: Duration) {
         self.keys.say(Level::Warn, now, || format!("keys of provider {provider} could not be fetched: {why}; those held stay in force"));
+    }
+
+    /// The rate limit service did not answer.
+    pub fn limits(&self, why: &str, now: Duration) {
+        self.limits.say(Level::Warn, now, || format!("rate limit service: {why}; rate_limits.service.failure_mode decides"));
     }
 }
 

@@ -53,10 +53,6 @@ pub struct Encoded {
     pub oddities: Vec<(Oddity, u64)>,
 }
 
-/// Clients send at most 100 records. What the filter adds to each makes the output up to eighty times
-/// as long as a body full of the shortest records, so their number is bounded.
-const MOST_RECORDS: usize = 10_000;
-
 /// Reads a batch and encodes it. Lone surrogates in `body` are overwritten on the way.
 ///
 /// # Errors
@@ -163,7 +159,7 @@ impl<'a, 'k> Batch<'a, 'k> {
 
 impl<'a> Visitor<'a> for Batch<'a, '_> {
     fn record(&mut self, json: &mut Json<'a>) -> Result<(), NotJson> {
-        if self.stamps.len() >= MOST_RECORDS {
+        if self.stamps.len() >= self.mapping.max_records {
             self.too_many = true;
             return json.skip();
         }

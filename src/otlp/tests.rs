@@ -11,8 +11,10 @@ use serde_json::json;
 const RECEIVED: Duration = Duration::from_millis(1_770_379_205_123);
 const KNOWN: Known<'_> = Known { subject: "user-1", received: RECEIVED };
 
+const MOST_RECORDS: usize = 1_000;
+
 fn mapping(window: Option<Window>) -> Mapping {
-    Mapping { resource: Map::new(), window }
+    Mapping { resource: Map::new(), window, max_records: MOST_RECORDS }
 }
 
 fn encode(body: &str) -> Encoded {

@@ -77,7 +77,8 @@ mod tests {
     use super::*;
 
     fn claims(expires: u64) -> Rc<Claims> {
-        Rc::new(Claims { issuer: String::new(), subject: "s".to_owned(), session: None, expires: Some(Duration::from_secs(expires)) })
+        let expires = Some(Duration::from_secs(expires));
+        Rc::new(Claims { issuer: String::new(), subject: "s".to_owned(), session: None, expires, distinction: None })
     }
 
     fn known(cache: &mut Cache, token: u64, now: u64) -> bool {

@@ -1,6 +1,6 @@
 //! Verified claims: who the user is, and until when.
 
-use crate::config::{Auth, Provider, Trusted};
+use crate::config::{Auth, Distinction, Provider, Trusted};
 use crate::rejection::Rejection;
 use serde_json::{Map, Value};
 use std::time::Duration;
@@ -16,6 +16,8 @@ pub struct Claims {
     pub session: Option<String>,
     /// When the token ends, as time since the Unix epoch; `None` where it has no `exp`.
     pub expires: Option<Duration>,
+    /// Which of the configured distinctions the sender has, by index; the first that fits.
+    pub distinction: Option<usize>,
 }
 
 /// OpenID Connect allows a subject 255 characters. It is repeated in every record.
@@ -42,20 +44,21 @@ pub(super) fn judge(payload: &Map<String, Value>, provider: &Provider, auth: &Au
     if !audience(payload.get("aud"), &provider.audiences) {
         return Err(Rejection::TokenAudience);
     }
-    sender(payload, &provider.subject_claim, &provider.session_claim, expires)
+    sender(payload, &provider.subject_claim, &provider.session_claim, expires, auth)
 }
 
 /// Takes the claims of a token that Envoy's jwt_authn has verified, dates and all.
 ///
 /// # Errors
 /// No subject.
-pub(super) fn trust(payload: &Map<String, Value>, trusted: &Trusted) -> Result<Claims, Rejection> {
-    sender(payload, &trusted.subject_claim, &trusted.session_claim, date(payload, "exp").ok().flatten())
+pub(super) fn trust(payload: &Map<String, Value>, trusted: &Trusted, auth: &Auth) -> Result<Claims, Rejection> {
+    sender(payload, &trusted.subject_claim, &trusted.session_claim, date(payload, "exp").ok().flatten(), auth)
 }
 
-fn sender(payload: &Map<String, Value>, subject: &str, session: &str, expires: Option<Duration>) -> Result<Claims, Rejection> {
+fn sender(payload: &Map<String, Value>, subject: &str, session: &str, expires: Option<Duration>, auth: &Auth) -> Result<Claims, Rejection> {
     let subject = text(payload, subject).filter(|subject| subject.len() <= LONGEST_SUBJECT).ok_or(Rejection::TokenSubject)?;
-    Ok(Claims { issuer: text(payload, "iss").unwrap_or_default(), subject, session: text(payload, session), expires })
+    let distinction = auth.distinctions.iter().position(|distinction| has(payload, distinction));
+    Ok(Claims { issuer: text(payload, "iss").unwrap_or_default(), subject, session: text(payload, session), expires, distinction })
 }
 
 /// A NumericDate (RFC 7519): seconds, perhaps with a fraction. One beyond what a [`Duration`]
@@ -80,6 +83,27 @@ fn audience(aud: Option<&Value>, accepted: &[String]) -> bool {
         Some(one) => accepts(one),
         None => false,
     }
+}
+
+/// Whether the claim is what the distinction says, or has it among its elements.
+fn has(payload: &Map<String, Value>, distinction: &Distinction) -> bool {
+    let is = |value: &Value| match (value, &distinction.value) {
+        (Value::Number(one), Value::Number(other)) => one == other || one.as_f64() == other.as_f64(),
+        (one, other) => one == other,
+    };
+    match claim(payload, &distinction.claim) {
+        Some(Value::Array(all)) => all.iter().any(is),
+        Some(one) => is(one),
+        None => false,
+    }
+}
+
+/// A claim of that name, which may have dots in it, or else at that path.
+fn claim<'a>(payload: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    payload.get(name).or_else(|| {
+        let (outer, inner) = name.split_once('.')?;
+        claim(payload.get(outer)?.as_object()?, inner)
+    })
 }
 
 /// A string that isn't empty, or a whole number as its digits.

@@ -64,8 +64,8 @@ pub fn verify(token: &[u8], auth: &Auth, keyring: &mut Keyring, now: Duration) -
 ///
 /// # Errors
 /// There are none, or they name no subject.
-pub fn trust(payload: Option<&Map<String, Value>>, trusted: &crate::config::Trusted) -> Result<Claims, Rejection> {
-    claims::trust(payload.ok_or(Rejection::TokenMissing)?, trusted)
+pub fn trust(payload: Option<&Map<String, Value>>, trusted: &crate::config::Trusted, auth: &Auth) -> Result<Claims, Rejection> {
+    claims::trust(payload.ok_or(Rejection::TokenMissing)?, trusted, auth)
 }
 
 impl From<Rejection> for Verdict {

@@ -39,6 +39,7 @@ PROBLEMS = {
     "body_too_large": (413, "The body is too large"),
     "too_many_records": (413, "The batch has too many records"),
     "encoding_unsupported": (415, "The content encoding is not supported"),
+    "body_corrupt": (400, "The body is not what its Content-Encoding says"),
     "body_missing": (400, "The request has no body"),
     "body_not_json": (400, "The body is not JSON"),
     "envelope_without_logs": (400, "The body has no array of logs"),
@@ -430,7 +431,7 @@ class TestSize:
 
     def test_more_records_than_any_client_sends(self, gate, http2):
         """A hundred at most; bare numbers are records too, so a small body could hold half a million."""
-        refuses(gate, "too_many_records", body=b'{"logs":[' + b"0," * 10_000 + b"0]}", http2=http2)
+        refuses(gate, "too_many_records", body=b'{"logs":[' + b"0," * 1_000 + b"0]}", http2=http2)
 
     @pytest.mark.parametrize("digits", ["1048577", "99999999999", "18446744073709551615"])
     def test_a_length_that_is_only_announced(self, gate, digits):
@@ -444,7 +445,7 @@ class TestSize:
 
 
 class TestEncoding:
-    @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "zstd", "gzip, identity", "x", b"\xff"])
+    @pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, br", "gzip," * 5, "gzip;q=1", "x", b"\xff"])
     def test_is_not_undone(self, gate, http2, encoding):
         headers = {**gate.bearer(), "content-encoding": encoding}
         refuses(gate, "encoding_unsupported", headers=headers, body=b'{"logs":[]}', http2=http2)
@@ -591,6 +592,7 @@ def test_no_refusal_is_forgotten(gate):
         "export_denied",  # there too
         "export_deferred", "export_unfinished", "export_expired", "export_backlog",  # test_backend_answers.py
         "keys_unavailable", "too_many_records",  # test_remote_keys.py, test_bodies.py
+        "service_rate_limited", "limit_service_unavailable",  # test_limit_service.py
         "body_unavailable", "limiter_contended",  # natively: no client can bring them about
     }
     prefix = STATS + "rejected."

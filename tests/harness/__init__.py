@@ -11,6 +11,7 @@ for Logfire, tokens, and the local stack made of them.
     jsontext    JSON as it was sent, for expected
     encoder     the filter's encoder without an Envoy, and what is wrong with what it encodes
     golden      what it makes of bodies, written down; `make golden`
+    memory      what a process holds
     corners     bodies and strings that a parser could stumble over
     batches     batches that are generated, and made small again
     echo        a plain upstream, for what must pass through untouched

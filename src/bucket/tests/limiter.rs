@@ -3,7 +3,7 @@
 use super::model::{DAY, Model, NOW, SECOND, at, limit};
 use super::{Contended, Counts, Memory, SEED, charge, limits, records, touch};
 use crate::bucket::{Cost, Limiter, Store, TRIES};
-use crate::config::{RateLimits, Unit};
+use crate::config::{Limit, Limits, Otherwise, RateLimits, Unit};
 use crate::rejection::{Refusal, Rejection};
 use crate::stats::Stat;
 use proptest::prelude::*;
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 fn alice(limits: &RateLimits) -> Limiter<'_> {
-    Limiter::new(limits, "https://id.example.com", "alice", SEED)
+    Limiter::new(limits, None, "https://id.example.com", "alice", SEED)
 }
 
 /// A user with 100 tokens and one a second, a session with 10 and one a second.
@@ -161,11 +161,11 @@ fn names_that_read_alike_side_by_side_are_different_owners() {
         [("a", "bc", "s"), ("ab", "c", "s"), ("", "abc", "s"), ("abc", "", "s"), ("a", "b", "cs"), ("1:a", "bc", "s"), ("a", "bc", "")];
     let mut memory = Memory::default();
     for (issuer, subject, session) in owners {
-        let limiter = Limiter::new(&limits, issuer, subject, SEED);
+        let limiter = Limiter::new(&limits, None, issuer, subject, SEED);
         assert_eq!(charge(&limiter, Some(session), 10, at(NOW), &mut memory), Ok(()), "{issuer:?} {subject:?} {session:?}");
     }
     for (issuer, subject, session) in owners {
-        let limiter = Limiter::new(&limits, issuer, subject, SEED);
+        let limiter = Limiter::new(&limits, None, issuer, subject, SEED);
         assert!(limiter.look(Some(session), at(NOW), &mut memory).is_err(), "{issuer:?} {subject:?} {session:?}");
     }
 }
@@ -245,6 +245,71 @@ fn a_session_under_contention_gives_the_user_his_tokens_back() {
     assert_eq!(charge(&alice(&limits), None, 1, at(NOW), &mut memory), refused(Rejection::UserRateLimited, 1));
 }
 
+#[test]
+fn where_contention_lets_in_the_request_goes_on_and_is_counted() {
+    let limits = RateLimits { on_contention: Otherwise::Allow, ..hundred_and_ten() };
+    let mut store = Contended::new(Memory::default(), touch);
+    Limiter::prepare(&limits, &mut store.memory);
+    let mut counts = Counts::default();
+    let charged = alice(&limits).charge(Some("s"), records(5), at(NOW), &mut store, &mut counts).unwrap();
+    assert_eq!((store.swaps, counts.of(Stat::BucketsContended)), (2 * TRIES, 2));
+    charged.refund(at(NOW), &mut store, &mut counts);
+    assert_eq!(store.swaps, 2 * TRIES, "nothing was taken");
+}
+
+#[test]
+fn in_the_shadow_a_limit_counts_and_refuses_nothing() {
+    let shadowed = |limit: Option<Limit>| limit.map(|limit| Limit { shadow: true, ..limit });
+    let mut limits = hundred_and_ten();
+    limits.limits.session = shadowed(limits.limits.session);
+    let mut memory = Memory::default();
+    let mut counts = Counts::default();
+    for round in 0..5 {
+        assert_eq!(alice(&limits).look(Some("s"), at(NOW), &mut memory), Ok(()));
+        assert!(alice(&limits).charge(Some("s"), records(20), at(NOW), &mut memory, &mut counts).is_ok(), "{round}");
+    }
+    // The session's ten let the first one in, as they would outside the shadow.
+    assert_eq!(counts.of(Stat::ShadowedSession), 4);
+    assert_eq!(
+        charge(&alice(&limits), Some("s"), 1, at(NOW), &mut memory),
+        refused(Rejection::UserRateLimited, 1),
+        "the user's limit means it"
+    );
+    limits.limits.user = shadowed(limits.limits.user);
+    assert!(alice(&limits).charge(Some("s"), records(1), at(NOW), &mut memory, &mut counts).is_ok());
+    assert_eq!((counts.of(Stat::ShadowedUser), counts.of(Stat::ShadowedSession)), (1, 5));
+}
+
+#[test]
+fn the_shadow_knows_what_the_limit_would_have_known() {
+    let mut limits = hundred_and_ten();
+    let mut memory = Memory::default();
+    charge(&alice(&limits), None, 150, at(NOW), &mut memory).unwrap();
+    limits.limits.user = limits.limits.user.map(|limit| Limit { shadow: true, ..limit });
+    let mut counts = Counts::default();
+    let taken = alice(&limits).charge(None, records(500), at(NOW), &mut memory, &mut counts).unwrap();
+    taken.refund(at(NOW), &mut memory, &mut counts);
+    assert_eq!(counts.of(Stat::ShadowedUser), 1);
+    assert!(alice(&limits).charge(None, records(1), at(NOW + 51 * SECOND), &mut memory, &mut counts).is_ok());
+    assert_eq!(counts.of(Stat::ShadowedUser), 1, "what it would have refused was not charged");
+}
+
+#[test]
+fn those_whose_token_says_so_have_other_limits_and_buckets_of_their_own() {
+    let mut limits = hundred_and_ten();
+    let user = |max| Some(Limit { bucket: limit(max, 1, 1_000), shadow: false });
+    limits.overrides = vec![Limits { user: user(3), session: None }, Limits { user: None, session: None }];
+    let of = |distinction| Limiter::new(&limits, distinction, "https://id.example.com", "alice", SEED);
+    let mut memory = Memory::default();
+    assert_eq!(charge(&of(Some(0)), Some("s"), 3, at(NOW), &mut memory), Ok(()));
+    assert!(charge(&of(Some(0)), Some("s"), 1, at(NOW), &mut memory).is_err());
+    for _ in 0..5 {
+        assert_eq!(charge(&of(Some(1)), Some("s"), 1_000_000, at(NOW), &mut memory), Ok(()));
+    }
+    assert_eq!(charge(&of(None), None, 100, at(NOW), &mut memory), Ok(()));
+    assert!(charge(&of(None), None, 1, at(NOW), &mut memory).is_err());
+}
+
 /// A memory in the hands of several threads.
 #[derive(Clone, Default)]
 struct Shared(Arc<Mutex<Memory>>);
@@ -287,7 +352,7 @@ proptest! {
         let mut sessions: HashMap<(usize, usize), Model> = HashMap::new();
         for (user, session, cost, pause, delivered) in requests {
             now += pause;
-            let limiter = Limiter::new(&limits, "issuer", &format!("user {user}"), SEED);
+            let limiter = Limiter::new(&limits, None, "issuer", &format!("user {user}"), SEED);
             // All users call their sessions the same.
             let name = format!("session {session}");
             let users_model = users.entry(user).or_insert_with(|| Model::full(user_limit, now)).at(now);
@@ -317,9 +382,9 @@ proptest! {
         prop_assume!((&mine.0, &mine.1) != (&theirs.0, &theirs.1));
         let limits = hundred_and_ten();
         let mut memory = Memory::default();
-        let their_limiter = Limiter::new(&limits, &theirs.0, &theirs.1, SEED);
+        let their_limiter = Limiter::new(&limits, None, &theirs.0, &theirs.1, SEED);
         charge(&their_limiter, Some(&theirs.2), 1_000, at(NOW), &mut memory).unwrap();
-        let my_limiter = Limiter::new(&limits, &mine.0, &mine.1, SEED);
+        let my_limiter = Limiter::new(&limits, None, &mine.0, &mine.1, SEED);
         prop_assert_eq!(my_limiter.look(Some(&mine.2), at(NOW), &mut memory), Ok(()));
         prop_assert_eq!(charge(&my_limiter, Some(&mine.2), 10, at(NOW), &mut memory), Ok(()));
     }

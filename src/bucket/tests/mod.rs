@@ -1,10 +1,11 @@
 mod level;
 mod limiter;
 mod model;
+mod standing;
 mod table;
 
 use super::{Cost, Limiter, Refusal, Seed, Store};
-use crate::config::{RateLimits, TokenBucket, Unit};
+use crate::config::{Limit, Limits, RateLimits, TokenBucket, Unit};
 use crate::stats::{Sink, Stat};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -82,7 +83,9 @@ impl Counts {
 const SEED: Seed = Seed(*b"0123456789abcdef");
 
 fn limits(user: Option<TokenBucket>, session: Option<TokenBucket>) -> RateLimits {
-    RateLimits { unit: Unit::Records, user, session, slots: 16_384 }
+    let limit = |bucket: TokenBucket| Limit { bucket, shadow: false };
+    let limits = Limits { user: user.map(limit), session: session.map(limit) };
+    RateLimits { unit: Unit::Records, limits, ..RateLimits::default() }
 }
 
 fn records(records: u64) -> Cost {

@@ -18,8 +18,10 @@ fn the_documented_example_reads_as_it_is_written() {
     let second = Duration::from_secs(1);
     let limits = &config.rate_limits;
     assert_eq!((limits.unit, limits.slots), (Unit::Records, 16_384));
-    assert_eq!(limits.user, Some(TokenBucket { max_tokens: 2_000, tokens_per_fill: 50, fill_interval: second }));
-    assert_eq!(limits.session, Some(TokenBucket { max_tokens: 1_000, tokens_per_fill: 25, fill_interval: second }));
+    let user = TokenBucket { max_tokens: 2_000, tokens_per_fill: 50, fill_interval: second };
+    let session = TokenBucket { max_tokens: 1_000, tokens_per_fill: 25, fill_interval: second };
+    let limit = |bucket| Some(Limit { bucket, shadow: false });
+    assert_eq!(limits.limits, Limits { user: limit(user), session: limit(session) });
 
     let export = &config.export;
     assert_eq!(
@@ -44,23 +46,25 @@ fn what_is_left_out_has_its_documented_default() {
     assert_eq!((&provider.issuer, provider.audiences.len()), (&None, 0));
     assert_eq!((provider.subject_claim.as_str(), provider.session_claim.as_str()), ("sub", "sid"));
     let limits = &config.rate_limits;
-    assert_eq!((limits.unit, limits.user, limits.session, limits.slots), (Unit::Records, None, None, 16_384));
+    assert_eq!((limits.unit, limits.limits, limits.slots), (Unit::Records, Limits::default(), 16_384));
     let export = &config.export;
     assert!(export.token.is_none() && export.headers.is_empty());
     assert_eq!((export.path.as_str(), export.bounds.timeout, export.compression), ("/v1/logs", Duration::from_secs(10), Compression::Gzip));
     assert!(config.mapping.resource.is_empty());
     assert_eq!(config.mapping.window, Some(Window { past: Duration::from_secs(84_600), future: Duration::from_secs(3_000) }));
+    assert_eq!(config.mapping.max_records, 1_000);
+    assert_eq!((limits.on_contention, limits.service.is_some(), limits.overrides.len()), (Otherwise::Deny, false, 0));
 }
 
 #[test]
 fn an_empty_section_is_a_section_of_defaults() {
     let config = read(&with(with(least(), "/rate_limits", json!({})), "/mapping", json!({"window": {}}))).unwrap();
-    assert_eq!((config.rate_limits.user, config.rate_limits.slots), (None, 16_384));
+    assert_eq!((config.rate_limits.limits.user, config.rate_limits.slots), (None, 16_384));
     assert!(config.mapping.window.is_some());
     let bucket = json!({"max_tokens": 7, "fill_interval_ms": 250});
     let config = read(&with(least(), "/rate_limits", json!({"user": bucket}))).unwrap();
-    assert_eq!(config.rate_limits.user, Some(TokenBucket { max_tokens: 7, tokens_per_fill: 1, fill_interval: Duration::from_millis(250) }));
-    assert_eq!(config.rate_limits.session, None);
+    let bucket = TokenBucket { max_tokens: 7, tokens_per_fill: 1, fill_interval: Duration::from_millis(250) };
+    assert_eq!(config.rate_limits.limits, Limits { user: Some(Limit { bucket, shadow: false }), session: None });
 }
 
 #[test]
@@ -164,4 +168,36 @@ fn jwt_authn_may_be_trusted_instead() {
         ("jwt", "sub", "sid")
     );
     assert!(config.auth.providers.is_empty());
+}
+
+#[test]
+fn limits_may_be_in_the_shadow_others_for_some_and_shared_with_other_envoys() {
+    let limits = json!({
+        "user": {"max_tokens": 10, "fill_interval_ms": 1, "shadow": true},
+        "session": {"max_tokens": 5, "fill_interval_ms": 1},
+        "overrides": [
+            {"claim": "channel", "value": "beta", "user": {"max_tokens": 20, "fill_interval_ms": 1}},
+            {"claim": "support", "value": true, "user": null, "session": {"max_tokens": 7, "fill_interval_ms": 1}},
+            {"claim": "version", "value": 3, "session": null},
+        ],
+        "on_contention": "allow",
+        "service": {"cluster": "ratelimit", "domain": "logs"},
+    });
+    let config = read(&with(least(), "/rate_limits", limits)).unwrap();
+    let limit = |max_tokens, shadow| {
+        let bucket = TokenBucket { max_tokens, tokens_per_fill: 1, fill_interval: Duration::from_millis(1) };
+        Some(Limit { bucket, shadow })
+    };
+    let (user, session) = (limit(10, true), limit(5, false));
+    assert_eq!(config.rate_limits.limits, Limits { user, session });
+    assert_eq!(
+        config.rate_limits.overrides,
+        [Limits { user: limit(20, false), session }, Limits { user: None, session: limit(7, false) }, Limits { user, session: None }]
+    );
+    let told = config.auth.distinctions.iter().map(|told| (told.claim.as_str(), told.value.clone())).collect::<Vec<_>>();
+    assert_eq!(told, [("channel", json!("beta")), ("support", json!(true)), ("version", json!(3))]);
+    assert_eq!(config.rate_limits.on_contention, Otherwise::Allow);
+    let service = config.rate_limits.service.unwrap();
+    assert_eq!((service.cluster.as_str(), service.domain.as_str()), ("ratelimit", "logs"));
+    assert_eq!((service.timeout, service.failure_mode), (Duration::from_millis(200), Otherwise::Allow));
 }

@@ -122,7 +122,7 @@ fn what_is_required_is_missed_where_it_should_be() {
 fn an_unknown_field_is_a_fault_wherever_it_stands() {
     let root = lines(&with(full(), "/unknown", json!(1)));
     assert_eq!(root.len(), 1);
-    assert!(root[0].starts_with("unknown: unknown field; known here: path, max_body_bytes, auth"), "{root:?}");
+    assert!(root[0].starts_with("unknown: unknown field; known here: path, max_body_bytes, max_records, auth"), "{root:?}");
     for parent in ["/auth", "/auth/providers/0", "/rate_limits", "/rate_limits/user", "/export", "/mapping", "/mapping/window"] {
         let pointer = format!("{parent}/Unknown");
         assert_eq!(paths(&with(full(), &pointer, json!({"a": 1}))), [path(&pointer)]);
@@ -401,4 +401,40 @@ fn nothing_and_junk_are_one_fault_of_the_whole() {
     }
     let faults = Config::read(b"{\"path\":\n /}", &environment).unwrap_err();
     assert_eq!(faults[0].to_string(), "configuration: is neither JSON (error at line 2, column 2) nor a google.protobuf.Struct");
+}
+
+#[test]
+fn an_override_says_who_and_what() {
+    let faults = |overridden: Value| lines(&with(least(), "/rate_limits", json!({"overrides": [overridden]})));
+    let bucket = json!({"max_tokens": 1, "fill_interval_ms": 1});
+    assert_eq!(faults(json!({"claim": "a", "value": "b", "user": bucket})), [""; 0]);
+    assert_eq!(faults(json!({"value": "b", "user": bucket})), ["rate_limits.overrides[0].claim: is required"]);
+    assert_eq!(faults(json!({"claim": "a", "user": bucket})), ["rate_limits.overrides[0].value: is required"]);
+    assert_eq!(
+        faults(json!({"claim": "a", "value": [1], "session": bucket})),
+        ["rate_limits.overrides[0].value: must be a string, a number or a boolean, not a list"]
+    );
+    assert_eq!(
+        faults(json!({"claim": "a", "value": 1})),
+        ["rate_limits.overrides[0].user: is required, or session: an override gives another limit"]
+    );
+    assert_eq!(
+        faults(json!({"claim": "a", "value": 1, "user": {"max_tokens": 0}})),
+        [
+            "rate_limits.overrides[0].user.max_tokens: must be a whole number from 1 to 4294967295, not 0",
+            "rate_limits.overrides[0].user.fill_interval_ms: is required"
+        ]
+    );
+    assert_eq!(lines(&with(least(), "/rate_limits", json!({"overrides": []}))), ["rate_limits.overrides: must not be empty"]);
+}
+
+#[test]
+fn a_rate_limit_service_has_a_cluster_and_a_domain() {
+    let faults = |service: Value| paths(&with(least(), "/rate_limits", json!({"service": service})));
+    assert_eq!(faults(json!({})), ["rate_limits.service.cluster", "rate_limits.service.domain"]);
+    assert_eq!(faults(json!({"cluster": "c".repeat(121), "domain": "d"})), ["rate_limits.service.cluster"]);
+    assert_eq!(faults(json!({"cluster": "c", "domain": "d", "timeout_ms": 0})), ["rate_limits.service.timeout_ms"]);
+    assert_eq!(faults(json!({"cluster": "c", "domain": "d", "failure_mode": "open"})), ["rate_limits.service.failure_mode"]);
+    assert_eq!(paths(&with(least(), "/rate_limits", json!({"on_contention": "wait"}))), ["rate_limits.on_contention"]);
+    assert_eq!(paths(&with(least(), "/max_records", json!(10_001))), ["max_records"]);
 }

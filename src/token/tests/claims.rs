@@ -1,6 +1,7 @@
 //! What a token says, once its signature holds.
 
 use super::*;
+use crate::config::Distinction;
 use proptest::prelude::*;
 
 const SKEW: u64 = 60;
@@ -30,10 +31,11 @@ fn a_good_token_says_who_where_and_until_when() {
         subject: "alice".to_owned(),
         session: Some("login 1".to_owned()),
         expires: Some(Duration::from_secs(SECONDS + 600)),
+        distinction: None,
     };
     assert_eq!(judged(claims), Ok(expected));
-    let expected =
-        Claims { issuer: String::new(), subject: "alice".to_owned(), session: None, expires: Some(NOW + Duration::from_secs(600)) };
+    let expires = Some(NOW + Duration::from_secs(600));
+    let expected = Claims { issuer: String::new(), subject: "alice".to_owned(), session: None, expires, distinction: None };
     assert_eq!(judged(good()), Ok(expected));
 }
 
@@ -222,4 +224,29 @@ proptest! {
             prop_assert!(!claims.subject.is_empty() && claims.expires.unwrap().saturating_add(Duration::from_secs(SKEW)) > NOW);
         }
     }
+}
+
+#[test]
+fn the_first_distinction_that_a_claim_fits_is_the_senders() {
+    let mut auth = auth(&[signer("HS256").provider(json!({}))]);
+    let mut told = |distinctions: &[(&str, Value)], claims: Value| {
+        let distinction = |(claim, value): &(&str, Value)| Distinction { claim: (*claim).to_owned(), value: value.clone() };
+        auth.distinctions = distinctions.iter().map(distinction).collect();
+        verified(signed_hs256(HS256, &good_with(claims).to_string()), &auth).unwrap().distinction
+    };
+    let two = [("channel", json!("beta")), ("support", json!(true))];
+    assert_eq!(told(&two, json!({})), None);
+    assert_eq!(told(&two, json!({"channel": "stable", "support": false})), None);
+    assert_eq!(told(&two, json!({"channel": "beta", "support": true})), Some(0));
+    assert_eq!(told(&two, json!({"support": true})), Some(1));
+    assert_eq!(told(&two, json!({"support": "true"})), None, "another type");
+    let roles = [("realm_access.roles", json!("loud"))];
+    assert_eq!(told(&roles, json!({"realm_access": {"roles": ["quiet", "loud"]}})), Some(0));
+    assert_eq!(told(&roles, json!({"realm_access": {"roles": ["louder"]}})), None);
+    assert_eq!(told(&roles, json!({"realm_access": "loud"})), None);
+    assert_eq!(told(&roles, json!({"realm_access.roles": "loud"})), Some(0), "a name may have dots");
+    for version in [json!(7), json!(7.0)] {
+        assert_eq!(told(&[("version", json!(7))], json!({"version": version})), Some(0));
+    }
+    assert_eq!(told(&[("version", json!(7))], json!({"version": 8})), None);
 }

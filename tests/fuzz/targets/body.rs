@@ -96,7 +96,7 @@ impl Expected {
             (Expected::NotJson { perhaps: Some(other) }, result) => other.fits(result),
             (Expected::NoLogs, Err(Rejection::EnvelopeWithoutLogs)) => true,
             (Expected::Records(records), Ok(encoded)) => *records == encoded.records,
-            (Expected::Records(records), Err(Rejection::TooManyRecords)) => *records > 10_000,
+            (Expected::Records(records), Err(Rejection::TooManyRecords)) => *records > 1_000,
             _ => false,
         }
     }

@@ -21,7 +21,7 @@
 mod memory;
 
 use envoy_log_ingest::bucket::{Charge, Cost, Limiter, Seed};
-use envoy_log_ingest::config::{RateLimits, TokenBucket, Unit};
+use envoy_log_ingest::config::{Limit, RateLimits, TokenBucket};
 use envoy_log_ingest::rejection::{Refusal, Rejection};
 use libfuzzer_sys::fuzz_target;
 use memory::{Memory, Nowhere};
@@ -47,6 +47,10 @@ const SKEW: u64 = 1_000_000_000;
 /// The owner of a bucket: a user, or a user's session.
 type Owner<'s> = (&'s str, Option<&'s str>);
 
+fn meant(bucket: TokenBucket) -> Limit {
+    Limit { bucket, shadow: false }
+}
+
 struct Run<'s> {
     limits: RateLimits,
     memory: Memory,
@@ -59,11 +63,11 @@ struct Run<'s> {
 
 impl<'s> Run<'s> {
     fn new(script: &'s str, bytes: &'s [u8]) -> Run<'s> {
-        let mut limits = RateLimits { unit: Unit::Records, user: None, session: None, slots: 8 };
+        let mut limits = RateLimits { slots: 8, ..RateLimits::default() };
         for line in script.lines() {
             match line.split_ascii_whitespace().collect::<Vec<_>>()[..] {
-                ["user", max, fill, interval] => limits.user = limit(max, fill, interval),
-                ["session", max, fill, interval] => limits.session = limit(max, fill, interval),
+                ["user", max, fill, interval] => limits.limits.user = limit(max, fill, interval).map(meant),
+                ["session", max, fill, interval] => limits.limits.session = limit(max, fill, interval).map(meant),
                 ["slots", slots] => limits.slots = number(slots).clamp(8, 256) as u32,
                 _ => {}
             }
@@ -101,7 +105,7 @@ impl<'s> Run<'s> {
 
     /// The number of keys and the size of each never grow, whoever comes.
     fn bounded(&self) {
-        let sets = if self.limits.user.or(self.limits.session).is_some() { self.limits.slots / 8 } else { 0 };
+        let sets = if self.limits.limits.user.or(self.limits.limits.session).is_some() { self.limits.slots / 8 } else { 0 };
         assert_eq!(self.memory.values.len() as u32, sets);
         let largest = self.memory.values.values().map(|(bytes, _)| bytes.len()).max().unwrap_or(0);
         assert!(largest <= self.bytes.len().max(8 * 40), "{largest} bytes under one key");
@@ -113,14 +117,14 @@ impl<'s> Run<'s> {
 
     /// The buckets that count for a request, in the order in which they are charged.
     fn owners(&self, user: &'s str, session: Option<&'s str>) -> Vec<Owner<'s>> {
-        let of_user = self.limits.user.map(|_| (user, None));
-        let of_session = self.limits.session.and(session).map(|session| (user, Some(session)));
+        let of_user = self.limits.limits.user.map(|_| (user, None));
+        let of_session = self.limits.limits.session.and(session).map(|session| (user, Some(session)));
         of_user.into_iter().chain(of_session).collect()
     }
 
     fn limit(&self, owner: Owner<'s>) -> TokenBucket {
-        let (user, session) = (self.limits.user, self.limits.session);
-        if owner.1.is_some() { session.unwrap() } else { user.unwrap() }
+        let (user, session) = (self.limits.limits.user, self.limits.limits.session);
+        if owner.1.is_some() { session.unwrap().bucket } else { user.unwrap().bucket }
     }
 
     /// What a bucket should be now.
@@ -167,7 +171,7 @@ impl<'s> Run<'s> {
     }
 
     fn look(&mut self, user: &'s str, session: Option<&'s str>) {
-        let limiter = Limiter::new(&self.limits, "issuer", user, Seed::default());
+        let limiter = Limiter::new(&self.limits, None, "issuer", user, Seed::default());
         let quiet = self.memory.busy == 0;
         let result = limiter.look(session, Duration::from_nanos(self.now), &mut self.memory);
         let refused = result.err().map(|refusal| refusal.rejection);
@@ -191,7 +195,7 @@ impl<'s> Run<'s> {
         let Some(then) = u64::try_from(wait).ok().and_then(|wait| self.now.checked_add(wait)).filter(|&then| then < u64::MAX) else {
             return;
         };
-        let limiter = Limiter::new(&self.limits, "issuer", user, Seed::default());
+        let limiter = Limiter::new(&self.limits, None, "issuer", user, Seed::default());
         // In a copy: the look itself may note that the clock was set back.
         let result = limiter.look(session, Duration::from_nanos(then), &mut self.memory.clone());
         assert_eq!(result, Ok(()), "still, after the wait");
@@ -201,7 +205,7 @@ impl<'s> Run<'s> {
         let cost = cost.unsigned_abs();
         let (owners, now) = (self.owners(user, session), self.now());
         let expected = self.refuses(&owners);
-        let limiter = Limiter::new(&self.limits, "issuer", user, Seed::default());
+        let limiter = Limiter::new(&self.limits, None, "issuer", user, Seed::default());
         let quiet = self.memory.busy == 0;
         let result = limiter.charge(session, Cost { records: cost, bytes: 1 }, now, &mut self.memory, &mut Nowhere);
         match (result, expected) {

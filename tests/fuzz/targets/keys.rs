@@ -109,15 +109,17 @@ fn usable(config: &Config) {
             Source::Remote(remote) => assert!(!remote.algorithms.is_empty() && remote.path.starts_with('/')),
         }
     }
-    for limit in [config.rate_limits.user, config.rate_limits.session].into_iter().flatten() {
-        assert!(limit.max_tokens > 0 && limit.tokens_per_fill > 0 && !limit.fill_interval.is_zero());
+    for limits in config.rate_limits.overrides.iter().chain([&config.rate_limits.limits]) {
+        for bucket in [limits.user, limits.session].into_iter().flatten().map(|limit| limit.bucket) {
+            assert!(bucket.max_tokens > 0 && bucket.tokens_per_fill > 0 && !bucket.fill_interval.is_zero());
+        }
     }
     // Whatever it says, a request does no harm.
     let mut keyring = Keyring::new(&config.auth, 7);
     for token in TOKENS {
         token::verify(token, &config.auth, &mut keyring, NOW);
     }
-    let limiter = Limiter::new(&config.rate_limits, "i", "s", Seed::default());
+    let limiter = Limiter::new(&config.rate_limits, None, "i", "s", Seed::default());
     let cost = Cost { records: 1, bytes: 20 };
     assert!(limiter.charge(Some("s"), cost, NOW, &mut Memory::default(), &mut Nowhere).is_ok(), "a full bucket refuses");
     let known = Known { subject: "s", received: NOW };
