@@ -23,6 +23,7 @@ for Logfire, tokens, and the local stack made of them.
     wasm        the imports of a module
     sample      a realistic batch of client records
     fleet       clients in the field, a backend that fails, an Envoy that dies; `make fleet`
+    ratelimit   rate limit services: the Envoy project's, where Go is at hand, and one that misbehaves
     collector   the real OpenTelemetry Collector, where Go is at hand
     run         `make run`; mint is `make token`
 
