@@ -96,6 +96,21 @@ class Http2:
             self.events = []
         return found
 
+    def trickle(self, stream, frame, ended):
+        """Sends a little more of a body that has no end, unless the stream has ended. Whatever answers
+        have come in, on any stream, are added to `ended`, a dict of statuses by stream."""
+        try:
+            self.connection.send_data(stream, frame)
+            self.flush()
+        except (h2.exceptions.StreamClosedError, h2.exceptions.FlowControlError):
+            pass  # its answer has come, or will
+        while select.select([self.socket], [], [], 0)[0]:
+            self._receive()
+        for event in self.events:
+            if isinstance(event, h2.events.ResponseReceived):
+                ended[event.stream_id] = int(dict(event.headers)[b":status"])
+        self.events = []
+
     def reset(self, stream):
         """The client leaves: RST_STREAM with CANCEL."""
         self.connection.reset_stream(stream, 8)
