@@ -6,7 +6,7 @@ export PYTHONPATH := tests
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help wasm run token test e2e fleet golden fuzz lint fmt clean venv
+.PHONY: help wasm run token test e2e fleet soak golden fuzz lint fmt clean venv
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ e2e: wasm venv ## run only the tests in a real Envoy; ARGS='-k name' goes to pyt
 
 fleet: wasm venv ## is a 200 a promise? RECORDS=100000 SEED=1 through a failing backend and a dying Envoy; ARGS='--help'
 	@$(PYTHON) -m harness.fleet --records $(or $(RECORDS),100000) --seed $(or $(SEED),1) $(ARGS)
+
+soak: wasm venv ## good and bad traffic for MINUTES=30; memory, files and latency as CSV and PNG in target/soak
+	@$(PYTHON) -m harness.soak --minutes $(or $(MINUTES),30) $(ARGS)
 
 golden: venv ## write tests/golden anew with what the encoder makes of it now, and show what changed
 	@$(PYTHON) -m harness.golden
