@@ -32,6 +32,9 @@ fleet: wasm venv ## is a 200 a promise? RECORDS=100000 SEED=1 through a failing 
 soak: wasm venv ## good and bad traffic for MINUTES=30; memory, files and latency as CSV and PNG in target/soak
 	@$(PYTHON) -m harness.soak --minutes $(or $(MINUTES),30) $(ARGS)
 
+limits: wasm venv ## do the limits hold, at length? ARGS='exact --seconds 60 --runs 10', 'memory', 'others'
+	@$(PYTHON) -m harness.limits $(ARGS)
+
 golden: venv ## write tests/golden anew with what the encoder makes of it now, and show what changed
 	@$(PYTHON) -m harness.golden
 

@@ -25,6 +25,7 @@ for Logfire, tokens, and the local stack made of them.
     fleet       clients in the field, a backend that fails, an Envoy that dies; `make fleet`
     ratelimit   rate limit services: the Envoy project's, where Go is at hand, and one that misbehaves
     soak        good and bad traffic for a long time, and what it does to Envoy; `make soak`
+    limits      do the limits hold, at length; `make limits`. load is its client
     group       what group commit saves and costs, measured; python -m harness.group
     collector   the real OpenTelemetry Collector, where Go is at hand
     run         `make run`; mint is `make token`
