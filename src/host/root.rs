@@ -139,7 +139,9 @@ impl Plugin {
                 self.event(id, &ingest, Event::Settled(outcome));
             }
         }
-        for _ in 0..self.waiting.borrow().line.len().min(left) {
+        // Counted before: what is borrowed in the head of a loop stays so until its end.
+        let first = self.waiting.borrow().line.len().min(left);
+        for _ in 0..first {
             let (id, ingest) = {
                 let mut waiting = self.waiting.borrow_mut();
                 let Some(id) = waiting.line.pop_front() else { break };
