@@ -718,9 +718,11 @@ class Waits:
         self.answers, self.began, self.ended = {}, {}, {}
         # What is spent is missed for long.
         limits = {"user": {"max_tokens": 2000, "tokens_per_fill": 1, "fill_interval_ms": 10_000}, "session": None}
+        # Each goes to the backend alone and at once, so that what it answers to one is that one's affair.
+        export = {"max_batch_bytes": 1, "max_in_flight": 100, "max_retries": 0, "try_timeout_ms": 10_000}
         with Identity(FIRST.jwk("first")) as host:
             id_host = provider("id", "ES256", timeout_ms=2000)
-            with trusting((id_host, host), workers=workers, config={"rate_limits": limits}) as gate:
+            with trusting((id_host, host), workers=workers, config={"rate_limits": limits, "export": export}) as gate:
                 self.gate, self.port = gate, gate.envoy.port()
                 self.tell(host)
                 gate.good_on_every_worker()
@@ -786,7 +788,7 @@ class Waits:
     def decide(self, request):
         messages = [record["body"] for record in request.records]
         if "and_the_backend_fails" in messages:
-            return status(503)
+            return status(500)
         return self.stuck if "and_leaves_while_it_is_exported" in messages else None
 
     def at_the_backend(self, message):
