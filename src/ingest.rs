@@ -396,7 +396,7 @@ impl Ingest {
         let bytes = body.len() as u64;
         // Before the work of reading it, and before anything is charged.
         world.outbox.admit(body.len(), world.now)?;
-        let known = Known { subject: &claims.subject, received };
+        let known = Known { issuer: &claims.issuer, subject: &claims.subject, received };
         let encoded = otlp::encode(&mut body, known, &shared.config.mapping)?;
         drop(body);
         let records = encoded.records;
@@ -452,8 +452,10 @@ impl Ingest {
             Err(refusal) => refusal.rejection == Rejection::LimitServiceUnavailable,
         };
         world.stats.add(Stat::LimitServiceFailed, u64::from(failed));
-        match heard {
-            Ok(_) => Ok(self.deliver(parcel, protobuf, world)),
+        // Much may have changed while it was asked.
+        let admitted = world.outbox.admit(protobuf.len(), world.now);
+        match heard.map(drop).and(admitted) {
+            Ok(()) => Ok(self.deliver(parcel, protobuf, world)),
             Err(refusal) => {
                 // The buckets here have nothing to do with it.
                 self.standing = Standing::default();

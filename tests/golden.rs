@@ -24,7 +24,7 @@ struct Request {
 
 impl Request {
     fn encode(&self) -> Result<Encoded, Rejection> {
-        let known = Known { subject: &self.subject, received: self.received };
+        let known = Known { issuer: "", subject: &self.subject, received: self.received };
         otlp::encode(&mut self.body.clone(), known, &self.mapping)
     }
 }

@@ -54,7 +54,8 @@ const HOUR_MS: u64 = 60 * 60 * 1000;
 const MIB: u64 = 1024 * 1024;
 
 /// What the filter itself says about the body that it sends.
-const OWN_HEADERS: &[&str] = &["content-type", "content-length", "content-encoding", "transfer-encoding", "host", "user-agent"];
+const OWN_HEADERS: &[&str] =
+    &["content-type", "content-length", "content-encoding", "transfer-encoding", "host", "user-agent", "traceparent"];
 
 impl Export {
     pub(super) fn read(mut node: Object<'_>, environment: Environment<'_>, faults: &mut Faults) -> Option<Export> {

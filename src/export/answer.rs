@@ -41,8 +41,10 @@ pub struct Response<'a> {
     pub retry_after: Option<&'a [u8]>,
     /// Whether it has come from the backend: Envoy marks those with the time that they took.
     pub from_backend: bool,
-    /// The whole body.
+    /// The body.
     pub body: &'a [u8],
+    /// It is longer than any answer that means something, and this only its beginning.
+    pub cut: bool,
 }
 
 /// What is to be done about an answer.
@@ -102,12 +104,15 @@ fn wait(retry_after: Option<&[u8]>, now: Duration) -> Option<Duration> {
 }
 
 fn accepted(response: Response<'_>) -> Option<Delivery> {
-    if response.body.is_empty() {
-        // A response without partial success has no bytes in protobuf.
-        return Some(Delivery::default());
+    if response.cut {
+        return None;
     }
     let content_type = response.content_type.unwrap_or(b"application/x-protobuf");
     let media_type = content_type.split(|&b| b == b';').next().unwrap_or_default().trim_ascii();
+    if response.body.is_empty() {
+        // A response without partial success has no bytes in protobuf. An empty page is still a page.
+        return (!media_type.eq_ignore_ascii_case(b"text/html")).then(Delivery::default);
+    }
     if media_type.eq_ignore_ascii_case(b"application/x-protobuf") {
         let response = ExportLogsServiceResponse::decode(response.body).ok()?;
         let rejected = response.partial_success.map_or(0, |partial| partial.rejected_log_records);

@@ -16,6 +16,8 @@ pub struct Response {
     pub from_backend: bool,
     /// The body, up to the bound that was asked for.
     pub body: Vec<u8>,
+    /// There is more of it.
+    pub cut: bool,
 }
 
 /// The response, with at most `most` bytes of its body; `None` if it broke off.
@@ -29,8 +31,12 @@ pub fn read(num_headers: usize, body_size: usize, most: usize) -> Option<Respons
     let retry_after = header("retry-after");
     let from_backend = header("x-envoy-upstream-service-time").is_some();
     let size = body_size.min(most);
-    let body = if size == 0 { None } else { hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, size).ok().flatten() };
-    Some(Response { status, content_type, retry_after, from_backend, body: body.unwrap_or_default() })
+    let body = match size {
+        0 => Vec::new(),
+        // A body that isn't there would look like one that is empty, and that says that all is well.
+        _ => hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, size).ok()?.filter(|body| body.len() == size)?,
+    };
+    Some(Response { status, content_type, retry_after, from_backend, body, cut: size < body_size })
 }
 
 impl Response {
@@ -42,6 +48,7 @@ impl Response {
             retry_after: self.retry_after.as_deref(),
             from_backend: self.from_backend,
             body: &self.body,
+            cut: self.cut,
         })
     }
 }

@@ -4,13 +4,11 @@
 //! made it, which the SDK would never hear of; so the root context is in effect while one is made. The
 //! SDK brings the answer to the context whose callback that was, which may be gone by then.
 
-use super::{Plugin, now};
-use crate::ingest::{Event, Ingest};
+use super::{Plugin, Waiter, now};
+use crate::ingest::Event;
 use crate::limit_service::{METHOD, SERVICE, upstream};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::BufferType;
-use std::cell::RefCell;
-use std::rc::Rc;
 
 /// More of an answer isn't looked at: it has a status for each of two descriptors.
 const MOST_OF_AN_ANSWER: usize = 64 * 1024;
@@ -26,13 +24,13 @@ impl Plugin {
     }
 
     /// The service's answer to a stream that is alive, or the lack of one, and who has waited for it.
-    pub fn answered(&self, token: u32, status: u32, size: usize) -> Option<(u32, Rc<RefCell<Ingest>>, Option<Vec<u8>>)> {
-        let (id, ingest) = self.waiting.borrow_mut().asked.remove(&token)?;
+    pub fn answered(&self, token: u32, status: u32, size: usize) -> Option<(Waiter, Option<Vec<u8>>)> {
+        let waiter = self.waiting.borrow_mut().asked.remove(&token)?;
         let answer = (status == 0).then(|| body(size));
         if answer.is_none() {
             self.troubles.limits(&format!("gRPC status {status}"), now());
         }
-        Some((id, ingest, answer))
+        Some((waiter, answer))
     }
 }
 

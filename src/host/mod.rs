@@ -67,10 +67,13 @@ struct Waiting {
     /// Those that wait for keys, the longest waiting first.
     line: VecDeque<u32>,
     /// Those that wait for the backend; also when they are no longer alive.
-    parked: HashMap<Ticket, (u32, Rc<RefCell<Ingest>>)>,
+    parked: HashMap<Ticket, Waiter>,
     /// Those that wait for the rate limit service, by the call's token; only while they are alive.
-    asked: HashMap<u32, (u32, Rc<RefCell<Ingest>>)>,
+    asked: HashMap<u32, Waiter>,
 }
+
+/// A stream that waits, by its context id.
+type Waiter = (u32, Rc<RefCell<Ingest>>);
 
 /// A shared queue that is nobody else's: what is put into it makes Envoy call the root context, on the
 /// same thread, as soon as the current callback is over.
@@ -97,6 +100,11 @@ impl Doorbell {
             self.rung.set(hostcalls::enqueue_shared_queue(queue, None).is_ok());
         }
         self.rung.get()
+    }
+
+    /// Rings again when next asked to, in case the root context was never called.
+    fn forget(&self) {
+        self.rung.set(false);
     }
 
     /// The root context has been called.
@@ -141,8 +149,7 @@ impl Plugin {
 
     /// Takes an event of a stream, which is the effective context, to its end: effects that ask for an
     /// answer at once get it.
-    fn run(&self, id: u32, ingest: &mut Ingest, event: Event<'_>) -> Done {
-        let now = now();
+    fn run(&self, id: u32, ingest: &mut Ingest, event: Event<'_>, now: Duration) -> Done {
         let mut store = SharedData;
         let mut stats = self.metrics.sink();
         let mut keyring = self.keyring.borrow_mut();

@@ -22,6 +22,9 @@ const RESUMED_AT_ONCE: usize = 16;
 /// More of a key set than this isn't looked at; the keyring refuses what is larger than its bound.
 const MOST_OF_A_KEY_SET: usize = 256 * 1024 + 1;
 
+/// More of a backend's answer isn't looked at: the VM's memory never shrinks.
+const MOST_OF_AN_ANSWER: usize = 1024 * 1024;
+
 /// The root context.
 pub struct Root {
     id: u32,
@@ -57,8 +60,9 @@ impl Root {
             waiting: RefCell::new(Waiting::default()),
             period: Cell::new(Duration::ZERO),
         }));
-        if ticks && let Some(plugin) = &self.plugin {
-            plugin.tick_every(SOON);
+        (self.fetches, self.flights) = (HashMap::new(), HashMap::new());
+        if let Some(plugin) = &self.plugin {
+            plugin.tick_every(if ticks { SOON } else { SOMETIME });
         }
     }
 
@@ -80,8 +84,7 @@ impl Root {
     }
 
     /// Hands Envoy whatever may go out now.
-    fn send(&mut self, plugin: &Plugin) {
-        let now = now();
+    fn send(&mut self, plugin: &Plugin, now: Duration) {
         let mut stats = plugin.metrics.sink();
         let mut outbox = plugin.outbox.borrow_mut();
         let export = &plugin.shared.config.export;
@@ -101,11 +104,11 @@ impl Root {
     }
 
     /// Sends what can be sent, answers who can be answered, and sees to it that somebody comes back for the rest.
-    fn go_on(&mut self, plugin: &Plugin) {
-        self.send(plugin);
-        plugin.resume(self.id);
+    fn go_on(&mut self, plugin: &Plugin, now: Duration) {
+        self.send(plugin, now);
+        plugin.resume(self.id, now);
         let outbox = plugin.outbox.borrow();
-        if outbox.has_settled() || outbox.is_due(now()) {
+        if outbox.has_settled() || outbox.is_due(now) {
             plugin.ring();
         }
         if outbox.is_waiting() {
@@ -125,7 +128,7 @@ impl Plugin {
     }
 
     /// Answers the first few whose records are settled, and lets the first few who wait for keys try again.
-    fn resume(&self, root: u32) {
+    fn resume(&self, root: u32, now: Duration) {
         let mut left = RESUMED_AT_ONCE;
         while left > 0 {
             let Some((ticket, outcome)) = self.outbox.borrow_mut().settled() else { break };
@@ -133,15 +136,15 @@ impl Plugin {
             if self.is_alive(id) {
                 left -= 1;
                 self.effectively(id, || {
-                    self.event(id, &ingest, Event::Settled(outcome));
+                    self.event(id, &ingest, Event::Settled(outcome), now);
                 });
             } else {
-                self.event(id, &ingest, Event::Settled(outcome));
+                self.event(id, &ingest, Event::Settled(outcome), now);
             }
         }
-        // Counted before: what is borrowed in the head of a loop stays so until its end.
-        let first = self.waiting.borrow().line.len().min(left);
-        for _ in 0..first {
+        // On a line of its own: the borrow must have ended when the loop begins.
+        let left = self.waiting.borrow().line.len().min(left);
+        for _ in 0..left {
             let (id, ingest) = {
                 let mut waiting = self.waiting.borrow_mut();
                 let Some(id) = waiting.line.pop_front() else { break };
@@ -149,7 +152,7 @@ impl Plugin {
                 (id, ingest)
             };
             self.effectively(id, || {
-                self.event(id, &ingest, Event::Keys);
+                self.event(id, &ingest, Event::Keys, now);
             });
             if ingest.borrow().is_awaiting() {
                 self.waiting.borrow_mut().line.push_back(id);
@@ -170,8 +173,8 @@ impl Plugin {
     }
 
     /// Takes an event to a stream, and notes what the stream waits for then.
-    pub fn event(&self, id: u32, ingest: &Rc<RefCell<Ingest>>, event: Event<'_>) -> Action {
-        let done = self.run(id, &mut ingest.borrow_mut(), event);
+    pub fn event(&self, id: u32, ingest: &Rc<RefCell<Ingest>>, event: Event<'_>, now: Duration) -> Action {
+        let done = self.run(id, &mut ingest.borrow_mut(), event, now);
         let mut waiting = self.waiting.borrow_mut();
         match done {
             Done::Action(action) => action,
@@ -189,7 +192,7 @@ impl Plugin {
             Done::Parked(ticket) => {
                 waiting.alive.insert(id, Rc::clone(ingest));
                 waiting.parked.insert(ticket, (id, Rc::clone(ingest)));
-                if self.outbox.borrow().is_due(now()) {
+                if self.outbox.borrow().is_due(now) {
                     self.ring();
                 }
                 Action::Pause
@@ -201,27 +204,27 @@ impl Plugin {
 impl Context for Root {
     fn on_http_call_response(&mut self, token: u32, num_headers: usize, body_size: usize, _num_trailers: usize) {
         let Some(plugin) = self.plugin.clone() else { return };
+        let now = now();
         if let Some(provider) = self.fetches.remove(&token) {
             let response = answer::read(num_headers, body_size, MOST_OF_A_KEY_SET);
             let answer = response.as_ref().map_or(KeyAnswer::None, |response| KeyAnswer::Response(response.status, &response.body));
             plugin.fetched(provider, answer);
         } else if let Some(flight) = self.flights.remove(&token) {
-            let response = answer::read(num_headers, body_size, body_size);
+            let response = answer::read(num_headers, body_size, MOST_OF_AN_ANSWER);
             let answer = response.as_ref().map_or(Answer::Reset, answer::Response::as_answer);
-            let now = now();
             let notice = plugin.outbox.borrow_mut().answered(flight, answer, now, &mut plugin.metrics.sink());
             let status = response.as_ref().and_then(|response| response.status);
             plugin.troubles.export(&plugin.shared.config.export.cluster, status, notice, now);
         }
-        self.go_on(&plugin);
+        self.go_on(&plugin, now);
     }
 
     /// Of a call that was made when the stream was resumed from here.
     fn on_grpc_call_response(&mut self, token: u32, status: u32, size: usize) {
         let Some(plugin) = self.plugin.clone() else { return };
-        if let Some((id, ingest, answer)) = plugin.answered(token, status, size) {
+        if let Some(((id, ingest), answer)) = plugin.answered(token, status, size) {
             plugin.effectively(id, || {
-                plugin.event(id, &ingest, limit_service::event(&answer));
+                plugin.event(id, &ingest, limit_service::event(&answer), now());
             });
             let _ = hostcalls::set_effective_context(self.id);
         }
@@ -247,13 +250,16 @@ impl RootContext for Root {
 
     fn on_tick(&mut self) {
         let Some(plugin) = self.plugin.clone() else { return };
-        let due = plugin.keyring.borrow_mut().tick(&plugin.shared.config.auth, now(), &mut SharedData, &mut plugin.metrics.sink());
+        let now = now();
+        let due = plugin.keyring.borrow_mut().tick(&plugin.shared.config.auth, now, &mut SharedData, &mut plugin.metrics.sink());
         for provider in due {
             self.fetch(&plugin, provider);
         }
-        self.go_on(&plugin);
-        let keyring = plugin.keyring.borrow();
-        plugin.tick_every(if keyring.is_awaited() || plugin.outbox.borrow().is_waiting() {
+        plugin.outbox.borrow_mut().tick(now, &mut plugin.metrics.sink());
+        plugin.doorbell.forget();
+        self.go_on(&plugin, now);
+        let (keyring, outbox) = (plugin.keyring.borrow(), plugin.outbox.borrow());
+        plugin.tick_every(if keyring.is_awaited() || outbox.is_waiting() || outbox.has_settled() || outbox.is_due(now) {
             SOON
         } else if keyring.is_missing() {
             SOONER
@@ -265,7 +271,7 @@ impl RootContext for Root {
     fn on_queue_ready(&mut self, queue: u32) {
         let Some(plugin) = self.plugin.clone() else { return };
         plugin.doorbell.answer(queue);
-        self.go_on(&plugin);
+        self.go_on(&plugin, now());
     }
 
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {

@@ -1,6 +1,6 @@
 //! One HTTP stream.
 
-use super::{Plugin, limit_service};
+use super::{Plugin, limit_service, now};
 use crate::config;
 use crate::ingest::{Event, Ingest};
 use crate::request::{self, Headers};
@@ -25,7 +25,7 @@ impl Stream {
     }
 
     fn on(&mut self, event: Event<'_>) -> Action {
-        self.plugin.event(self.id, &self.ingest, event)
+        self.plugin.event(self.id, &self.ingest, event, now())
     }
 
     /// The claims that Envoy's jwt_authn left in dynamic metadata, where it is trusted.
@@ -82,8 +82,8 @@ impl HttpContext for Stream {
 
 impl Context for Stream {
     fn on_grpc_call_response(&mut self, token: u32, status: u32, size: usize) {
-        if let Some((id, ingest, answer)) = self.plugin.answered(token, status, size) {
-            self.plugin.event(id, &ingest, limit_service::event(&answer));
+        if let Some(((id, ingest), answer)) = self.plugin.answered(token, status, size) {
+            self.plugin.event(id, &ingest, limit_service::event(&answer), now());
         }
     }
 

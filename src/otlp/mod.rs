@@ -34,6 +34,8 @@ use uid::Uids;
 /// What the server knows of a request, apart from its body.
 #[derive(Clone, Copy, Debug)]
 pub struct Known<'a> {
+    /// Whose subject it is; empty where the token doesn't say.
+    pub issuer: &'a str,
     /// The verified subject.
     pub subject: &'a str,
     /// When the request's headers arrived, as time since the Unix epoch.
@@ -119,7 +121,7 @@ impl<'a, 'k> Batch<'a, 'k> {
             mapping,
             received: known.received,
             common: record::common(known),
-            uids: Uids::new(known.subject),
+            uids: Uids::new(known.issuer, known.subject),
             resource: None,
             scopes: Vec::new(),
             by_name: HashMap::new(),

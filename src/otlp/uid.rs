@@ -3,8 +3,8 @@
 //! Clients send a batch again when they didn't see its answer, so a record can be at the backend
 //! twice; by this attribute a backend or a query drops the second. It is a hash of the record's
 //! text as it was sent, which has install, session, time and content in it, and of its place among
-//! records of the same text in the batch. The verified subject is the hash's key: nobody can make
-//! a record that passes for somebody else's.
+//! records of the same text in the batch. Issuer and subject are the hash's key, so that the same text
+//! of two users has two names. It is no signature: whose a record is, `enduser.id` says.
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::collections::HashMap;
@@ -23,8 +23,8 @@ pub struct Uids {
 
 impl Uids {
     /// None named yet.
-    pub fn new(subject: &str) -> Uids {
-        let digest = hmac_sha256::Hash::hash(subject.as_bytes());
+    pub fn new(issuer: &str, subject: &str) -> Uids {
+        let digest = hmac_sha256::Hash::hash(&[issuer.as_bytes(), &[0], subject.as_bytes()].concat());
         Uids { key: *digest.first_chunk().unwrap_or(&[0; 16]), seen: HashMap::new() }
     }
 
@@ -59,7 +59,7 @@ mod tests {
     use std::collections::HashSet;
 
     fn names(subject: &str, records: &[&str]) -> Vec<String> {
-        let mut uids = Uids::new(subject);
+        let mut uids = Uids::new("issuer", subject);
         records.iter().map(|record| String::from_utf8(uids.name(record.as_bytes()).to_vec()).unwrap()).collect()
     }
 
@@ -80,5 +80,6 @@ mod tests {
     #[test]
     fn nobody_has_somebody_elses_names() {
         assert_ne!(names("user", &["{}"]), names("another", &["{}"]));
+        assert_ne!(Uids::new("a", "bc").name(b"{}"), Uids::new("ab", "c").name(b"{}"));
     }
 }

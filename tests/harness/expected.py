@@ -82,12 +82,12 @@ def expected(body, **known):
     return state(body, **known).records
 
 
-def state(body, *, subject, received, window=None, configured=None, received_at=None):
+def state(body, *, subject, received, issuer="", window=None, configured=None, received_at=None):
     """`configured` is mapping.resource; `received_at` is the text of server_received_at, made
     from `received` if it is not given. Raises Refused."""
     found = State()
     envelope, logs = envelope_of(body, found.odd)
-    resource = resource_of(envelope.first().get("resource"), configured or {}, found)
+    resource = resource_of(next(iter(given_values(envelope, "resource")), None), configured or {}, found)
     server = {"server_received_at": received_at or rfc3339(received), "enduser.id": subject}
     mapped = [Record(value, received, found.odd) for value in logs]
     if window:
@@ -96,7 +96,7 @@ def state(body, *, subject, received, window=None, configured=None, received_at=
     for each in mapped:
         found.odd["moved_timestamp"] += each.stamp.adjustment in ("clock_drift", "too_old", "too_new")
         by_scope.setdefault(each.logger, []).append(each)
-    for each, uid in zip(mapped, uids_of(logs, subject)):
+    for each, uid in zip(mapped, uids_of(logs, issuer, subject)):
         each.uid = uid
     found.records = [each.finish(resource, {**server, "log.record.uid": each.uid})
                      for group in by_scope.values() for each in group]
@@ -104,9 +104,9 @@ def state(body, *, subject, received, window=None, configured=None, received_at=
     return found
 
 
-def uids_of(logs, subject):
-    """log.record.uid of each record: by its text, the subject, and its place among records of the same text."""
-    key, seen = hashlib.sha256(subject.encode()).digest()[:16], Counter()
+def uids_of(logs, issuer, subject):
+    """log.record.uid of each record: by its text, whose it is, and its place among records of the same text."""
+    key, seen = hashlib.sha256(f"{issuer}\0{subject}".encode()).digest()[:16], Counter()
     for value in logs:
         text = text_of(value).encode()
         place, seen[text] = seen[text], seen[text] + 1
@@ -145,9 +145,14 @@ def resource_of(resource, configured, found):
     return made
 
 
+def given_values(envelope, *names):
+    """Those of the envelope's fields that aren't null, which is the same as absent; the first one counts."""
+    return [value for name, value in envelope.pairs if name in names and value is not None]
+
+
 def sent_at(envelope):
     """The device's clock at sending, if it can be read."""
-    given = [value for name, value in envelope.first().items() if name in ("sent_at", "sentAt") and value is not None]
+    given = given_values(envelope, "sent_at", "sentAt")
     return nanoseconds(given[0]) if given and is_string(given[0]) else None
 
 

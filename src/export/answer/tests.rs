@@ -108,6 +108,10 @@ fn a_count_that_cannot_be_read_is_not_taken_for_none() {
 fn a_2xx_that_is_no_otlp_response_took_nothing() {
     let portal = b"<html><body>Please log in</body></html>";
     assert_eq!(answered(200, "text/html", portal), NOT_UNDERSTOOD);
+    assert_eq!(answered(200, "text/html; charset=utf-8", b""), NOT_UNDERSTOOD);
+    let cut = Response { status: Some(200), body: b"\n\0", cut: true, ..Response::default() };
+    assert_eq!(judge(Answer::Response(cut), NOW), NOT_UNDERSTOOD);
+    assert_eq!(judge(Answer::Response(Response { cut: false, ..cut }), NOW), ALL);
     assert_eq!(answered(200, "application/x-protobuf", portal), NOT_UNDERSTOOD);
     assert_eq!(judge(Answer::Response(Response { status: Some(200), body: portal, ..Response::default() }), NOW), NOT_UNDERSTOOD);
     assert_eq!(
@@ -196,7 +200,7 @@ proptest! {
             "[{}\\[\\]\":, a-z0-9]{0,40}".prop_map(String::into_bytes),
         ],
     ) {
-        let response = Response { status, content_type: content_type.as_deref(), retry_after: retry_after.as_deref(), from_backend, body: &body };
+        let response = Response { status, content_type: content_type.as_deref(), retry_after: retry_after.as_deref(), from_backend, body: &body, cut: false };
         let delivered = matches!(judge(Answer::Response(response), NOW), Meaning::Accepted(_));
         prop_assert!(!delivered || status.is_some_and(|status| (200..300).contains(&status)));
     }

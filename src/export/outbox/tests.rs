@@ -1,5 +1,7 @@
 use super::*;
 use crate::export::answer::Response;
+use crate::export::outbox::blame::MOST_UNPROVEN;
+use crate::export::outbox::group::SPLITS;
 use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use proptest::prelude::*;
@@ -181,7 +183,7 @@ fn what_is_held_is_bounded() {
     let sent = worker.next().unwrap();
     assert!(worker.outbox.admit(900, worker.now).is_err(), "what is under way is held too");
     worker.answer(&sent, status(200));
-    assert_eq!(worker.outbox.admit(900, worker.now), Ok(()));
+    assert_eq!(worker.outbox.admit(9_000, worker.now), Ok(()), "one of any size, or it would never come in");
 }
 
 #[test]
@@ -254,6 +256,36 @@ fn a_record_that_is_refused_once_is_not_given_up() {
     assert_eq!((callouts, outcomes[&ticket]), (2, all()));
 }
 
+/// A backend may take a request without records and nothing else: a few may be blamed, and no more
+/// until it has taken others.
+#[test]
+fn a_backend_that_takes_only_nothing_has_few_to_blame() {
+    let mut worker = Worker::new(BOUNDS);
+    let mut rejected = 0;
+    for _ in 0..50 {
+        let ticket = worker.park(1);
+        let (_, outcomes) = worker.run(|names, _| status(if names.is_empty() { 200 } else { 400 }));
+        rejected += outcomes[&ticket].map_or(0, |delivery| delivery.rejected);
+    }
+    assert_eq!(rejected, u64::from(MOST_UNPROVEN));
+    worker.park(1);
+    worker.run(|_, _| status(200));
+    let ticket = worker.park(1);
+    let (_, outcomes) = worker.run(|names, _| status(if names.is_empty() { 200 } else { 400 }));
+    assert_eq!(outcomes[&ticket], less(1));
+}
+
+/// What was accepted before a record was refused says nothing of the backend now.
+#[test]
+fn only_what_is_accepted_since_proves_anything() {
+    let mut worker = Worker::new(BOUNDS);
+    worker.park(1);
+    worker.run(|_, _| status(200));
+    let ticket = worker.park(1);
+    let (_, outcomes) = worker.run(|_, _| status(400));
+    assert_eq!(outcomes[&ticket].unwrap_err().rejection, Rejection::ExportRefused);
+}
+
 /// A backend that refuses all is no reason for a client to throw its records away.
 #[test]
 fn a_backend_that_refuses_even_nothing_has_a_fault_of_its_own() {
@@ -271,7 +303,7 @@ fn a_backend_that_refuses_even_nothing_has_a_fault_of_its_own() {
 #[test]
 fn splitting_is_bounded_and_what_is_left_is_not_called_rejected() {
     let mut worker = Worker::new(BOUNDS);
-    let ticket = worker.park(10_000);
+    let ticket = worker.park(1_000);
     let (callouts, outcomes) = worker.run(|names, _| status(if names.len() > 1 { 413 } else { 200 }));
     assert_eq!(outcomes[&ticket].unwrap_err().rejection, Rejection::ExportUnfinished);
     assert!(callouts <= SPLITS + 4, "{callouts}");
@@ -337,18 +369,62 @@ fn a_callout_may_take_no_longer_than_its_requests_have() {
 }
 
 #[test]
-fn what_could_not_be_sent_in_time_is_a_502() {
+fn nobody_waits_longer_than_until_the_deadline() {
+    let mut worker = Worker::new(Bounds { try_timeout: BOUNDS.timeout, ..BOUNDS });
+    let first = worker.park(1);
+    let sent = worker.next().unwrap();
+    let parked = worker.park(1);
+    worker.later(BOUNDS.timeout);
+    assert!(worker.next().is_none(), "the flight isn't over");
+    let expired = Err(Refusal::from(Rejection::ExportExpired));
+    assert_eq!(worker.outcomes(), [(first, expired), (parked, expired)]);
+    worker.answer(&sent, status(200));
+    assert_eq!(worker.outcomes(), [], "too late");
+    assert!(worker.next().is_none(), "what is settled isn't sent");
+    assert_eq!((worker.outbox.held, worker.outbox.deadlines.len()), (0, 0));
+}
+
+/// A group that has no time left would fail, and take with it whoever has.
+#[test]
+fn who_has_no_time_for_a_try_is_not_sent() {
     let mut worker = Worker::new(BOUNDS);
     worker.park(1);
     let sent = worker.next().unwrap();
-    let (second, third) = (worker.park(1), worker.park(1));
-    worker.later(BOUNDS.timeout);
+    let late = worker.park(1);
+    worker.later(Duration::from_millis(9_500));
     let fresh = worker.park(1);
     worker.answer(&sent, status(200));
-    assert_eq!(worker.next().unwrap().names, [3]);
-    let expired = Err(Refusal::from(Rejection::ExportExpired));
-    assert_eq!(worker.outcomes()[1..], [(second, expired), (third, expired)]);
-    assert!(worker.outbox.requests.contains_key(&fresh));
+    let sent = worker.next().unwrap();
+    assert_eq!((sent.names.as_slice(), sent.shipment.timeout), (&[2][..], BOUNDS.try_timeout));
+    assert_eq!(worker.outcomes()[1..], [(late, Err(Refusal::from(Rejection::ExportExpired)))]);
+    worker.answer(&sent, status(200));
+    assert_eq!(worker.outcomes(), [(fresh, all())]);
+}
+
+#[test]
+fn a_callout_always_has_a_timeout() {
+    let bounds = Bounds { timeout: Duration::from_millis(1), try_timeout: Duration::from_millis(1), ..BOUNDS };
+    let mut worker = Worker::new(bounds);
+    worker.park(1);
+    worker.later(Duration::from_micros(500));
+    let timeout = worker.next().unwrap().shipment.timeout;
+    assert!(timeout >= Duration::from_millis(1), "{timeout:?}: for Envoy 0 is no timeout");
+}
+
+#[test]
+fn a_flight_that_is_not_heard_of_again_makes_room() {
+    let mut worker = Worker::new(BOUNDS);
+    worker.park(1);
+    worker.next().unwrap();
+    worker.later(BOUNDS.try_timeout);
+    let other = worker.park(1);
+    worker.outbox.tick(worker.now, &mut worker.counts);
+    assert!(worker.next().is_none());
+    worker.later(LOST);
+    worker.outbox.tick(worker.now, &mut worker.counts);
+    let sent = worker.next().unwrap();
+    worker.answer(&sent, status(200));
+    assert!(worker.outcomes().contains(&(other, all())));
 }
 
 #[test]
@@ -389,6 +465,34 @@ fn a_backend_that_wants_to_be_left_alone_is() {
         worker.park(1);
         assert!(worker.next().is_some(), "as before");
     }
+}
+
+/// Those that come back to a closed gate are not kept behind it.
+#[test]
+fn what_fails_while_the_backend_wants_to_be_left_alone_is_a_502_at_once() {
+    for answer in [status(500), status(400), Answer::Reset] {
+        let mut worker = Worker::new(Bounds { max_in_flight: 2, ..BOUNDS });
+        let tickets = [worker.park(2), worker.park(1)];
+        worker.outbox.bounds.max_batch_bytes = 1;
+        let flights = [worker.next().unwrap(), worker.next().unwrap()];
+        worker.answer(&flights[0], wait(429, "300"));
+        worker.answer(&flights[1], answer);
+        let told = Refusal { rejection: Rejection::ExportDeferred, retry_after: Some(Duration::from_secs(300)) };
+        assert_eq!(worker.outcomes(), tickets.map(|ticket| (ticket, Err(told))));
+        assert!(!worker.outbox.is_waiting());
+    }
+}
+
+#[test]
+fn after_an_outage_what_waits_goes_out_together() {
+    let mut worker = Worker::new(Bounds { max_in_flight: 1, ..BOUNDS });
+    for _ in 0..20 {
+        worker.park(1);
+        let sent = worker.next().unwrap();
+        worker.answer(&sent, Answer::NotDispatched);
+    }
+    worker.later(Duration::from_millis(200));
+    assert_eq!(worker.next().unwrap().names.len(), 20);
 }
 
 #[test]
@@ -480,6 +584,8 @@ proptest! {
         let mut accepted = BTreeSet::new();
         let mut outcomes = BTreeMap::new();
         let mut hanging = Vec::new();
+        let mut refused_alone = BTreeMap::<u64, u32>::new();
+        let mut deadlines = BTreeMap::new();
         let mut requests = requests.into_iter();
         let mut rounds = 0;
         loop {
@@ -490,20 +596,25 @@ proptest! {
                     let first = worker.names;
                     let ticket = worker.park(records);
                     owners.insert(ticket, first..worker.names);
+                    deadlines.insert(ticket, worker.now + BOUNDS.timeout);
                 }
             } else {
                 worker.later(Duration::from_millis(20));
             }
             while let Some(sent) = worker.next() {
                 let answer = answers.next().unwrap_or(Some(status(200)));
-                let taken = answer == Some(status(200)) && sent.names.iter().all(|name| !poisoned.contains(name));
+                let poison = sent.names.iter().any(|name| poisoned.contains(name));
                 match answer {
-                    Some(_) if taken => {
+                    Some(answer) if answer == status(200) && !poison => {
                         accepted.extend(sent.names.iter().copied());
-                        worker.answer(&sent, status(200));
+                        worker.answer(&sent, answer);
                     }
                     Some(answer) => {
-                        worker.answer(&sent, if answer == status(200) { status(400) } else { answer });
+                        let answer = if answer == status(200) { status(400) } else { answer };
+                        if answer == status(400) && sent.names.len() == 1 {
+                            *refused_alone.entry(sent.names[0]).or_default() += 1;
+                        }
+                        worker.answer(&sent, answer);
                     }
                     None => hanging.push((worker.now + sent.shipment.timeout, sent)),
                 }
@@ -515,6 +626,7 @@ proptest! {
             }
             for (ticket, outcome) in worker.outcomes() {
                 prop_assert!(outcomes.insert(ticket, outcome).is_none());
+                prop_assert!(worker.now <= deadlines[&ticket] + Duration::from_millis(300), "late");
             }
             if request.is_none() && hanging.is_empty() && outcomes.len() == owners.len() && !worker.outbox.is_waiting() {
                 break;
@@ -525,8 +637,10 @@ proptest! {
         prop_assert_eq!((worker.outbox.held, worker.outbox.requests.len(), worker.outbox.flights.len()), (0, 0, 0));
         for (ticket, names) in owners {
             if let Ok(delivery) = outcomes[&ticket] {
-                let missing = names.clone().filter(|name| !accepted.contains(name)).count() as u64;
-                prop_assert_eq!(missing, delivery.rejected);
+                let missing: Vec<u64> = names.clone().filter(|name| !accepted.contains(name)).collect();
+                prop_assert_eq!(missing.len() as u64, delivery.rejected);
+                let twice = |name: &u64| refused_alone.get(name).copied().unwrap_or_default() >= 2;
+                prop_assert!(missing.iter().all(twice), "given up without having been refused alone, twice");
             }
         }
     }

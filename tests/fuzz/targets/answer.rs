@@ -32,7 +32,7 @@ fn as_it_comes(status: &[u8], content_type: Option<&[u8]>, body: &[u8]) {
         return;
     }
     let status = std::str::from_utf8(status).ok().and_then(|status| status.parse().ok());
-    let response = Response { status, content_type, retry_after: Some(body), from_backend: body.len() % 2 == 0, body };
+    let response = Response { status, content_type, retry_after: Some(body), from_backend: body.len() % 2 == 0, body, cut: false };
     let meaning = judge(Answer::Response(response), NOW);
     match (meaning, status) {
         (Meaning::Deferred(wait), Some(429)) => waits(wait, body),

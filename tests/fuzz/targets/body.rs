@@ -169,7 +169,7 @@ fn repair(body: &[u8]) {
 
 impl Case {
     fn encode(&self, body: &[u8]) -> Result<Encoded, Rejection> {
-        otlp::encode(&mut body.to_vec(), Known { subject: self.subject, received: self.received }, &self.mapping)
+        otlp::encode(&mut body.to_vec(), Known { issuer: "", subject: self.subject, received: self.received }, &self.mapping)
     }
 
     fn check(&self, body: &[u8], expected: &Expected) {
