@@ -25,12 +25,12 @@ def fleet(wasm_module, tmp_path):
 
 
 def test_every_promise_is_kept(fleet):
-    status, said, result = fleet("--records", 8000, "--kills", 3, "--traps", 2, "--hurry", 60)
+    status, said, result = fleet("--records", 6000, "--kills", 3, "--traps", 2, "--hurry", 60, "--fault-rate", 0.3)
     assert (status, result["breaches"]) == (0, []), said
     records, counters = result["records"], result["counters"]
-    assert records["confirmed"] == 8000 == records["delivered"] + records["poisoned_confirmed"]
+    assert records["confirmed"] == 6000 == records["delivered"] + records["poisoned_confirmed"]
     assert (counters["kills"], counters["traps"], result["lives"]) == (3, 2, 4)
-    assert counters["faults"] > 50
+    assert counters["faults"] > 20
     # The clients' crashes alone see to some.
     assert records["duplicated"] > 0
 

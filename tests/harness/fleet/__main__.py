@@ -28,7 +28,7 @@ def main():
         traps=arguments.traps if arguments.traps is not None else 2 + arguments.records // 100_000,
         fault_rate=arguments.fault_rate, splitting=not arguments.no_splitting,
         faults=tuple(name for name in FAULTS if not (arguments.no_splitting and name in NEED_SPLITTING)),
-        hurry=arguments.hurry, breaks=arguments.breaks or "")
+        hurry=arguments.hurry, breaks=arguments.breaks or "", trace=arguments.trace)
     directory = Path(arguments.directory)
     try:
         verdict = run(plan, directory, require_uid=not arguments.no_uid)
@@ -53,10 +53,11 @@ def parsed():
     add("--clients", type=int, default=128)
     add("--kills", type=int, help="SIGKILLs of Envoy; by default 3, and one more for each 45,000 records")
     add("--traps", type=int, help="VMs trapped; by default 2, and one more for each 100,000 records")
-    add("--fault-rate", type=float, default=0.3, help="the part of the exports that meets a fault")
+    add("--fault-rate", type=float, default=0.2, help="the part of the exports that meets a fault")
     add("--hurry", type=int, default=20, help="how many times as fast as in the field clients back off")
     add("--directory", default=os.path.relpath(TARGET / "fleet"), help="where it works and leaves result.json")
     add("--break", dest="breaks", choices=BREAKS, help="break something, to see the run fail")
+    add("--trace", action="store_true", help="keep Envoy's access logs")
     add("--no-splitting", action="store_true", help="no fault that a filter must split exports to survive")
     add("--no-uid", action="store_true", help="records may arrive without log.record.uid, if all of them do")
     return parser.parse_args()

@@ -8,8 +8,9 @@ nothing yet written to disk. Its queue survives, and it sends the same batch aga
 import asyncio
 import json
 import random
+import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from datetime import datetime, timezone
 
 from .. import tokens
@@ -96,7 +97,7 @@ class Client:
             except (OSError, EOFError, ValueError, asyncio.TimeoutError):
                 self.hang_up()
                 self.row.add("no_answer")
-                await self.failed()
+                await self.failed("no answer")
                 continue
             await self.answered(status, answer)
         self.hang_up()
@@ -106,6 +107,7 @@ class Client:
         self.starts += 1
         self.session = f"{self.number:08d}-0000-4000-8000-{self.starts:012d}"
         self.failures = 0
+        self.met = Counter()  # what it failed for since the last success
         self.renew()
 
     def renew(self, lifetime=300):
@@ -156,7 +158,8 @@ class Client:
             self.renew()
         body = (f'{{"logs":[{",".join([text for _, text in batch])}],'
                 f'"resource":{RESOURCE % self.number}}}').encode()
-        head = (f"POST {PATH} HTTP/1.1\r\nhost: {LOOPBACK}\r\nauthorization: Bearer {self.token}\r\n"
+        head = (f"POST {PATH} HTTP/1.1\r\nhost: {LOOPBACK}\r\nuser-agent: field-app/{self.number}\r\n"
+                f"authorization: Bearer {self.token}\r\n"
                 f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n").encode()
         reader, writer = self.connection or await self.connect()
         self.row.add("requests")
@@ -214,6 +217,7 @@ class Client:
         if status == 200:
             self.remove(CONFIRMED, "confirmed")
             self.failures = self.again = 0
+            self.met.clear()
             # An app sends when it has something to say.
             await asyncio.sleep(0.02 * self.random.random())
         elif status in (401, 403):
@@ -227,15 +231,25 @@ class Client:
         elif 400 <= status < 500:
             self.remove(DISCARDED, "discarded")
         else:
-            await self.failed()
+            await self.failed(status)
 
-    async def failed(self):
+    async def failed(self, why):
         self.failures += 1
+        self.met[why] += 1
         if self.failures >= FAILURES_IN_A_ROW:
             self.sent = self.batch()
+            self.note()
             self.remove(GIVEN_UP, "given_up")
             self.failures = 0
+            self.met.clear()
         await self.pause(min(60, 2 ** (self.failures - 1)) if self.failures else 1)
+
+    def note(self):
+        """For whoever wants to know why a batch was given up."""
+        numbers = [record for record, _ in self.sent]
+        poisoned = {record: self.plan.refusal(record) for record in numbers if self.plan.is_poisoned(record)}
+        print(f"fleet: client {self.number} gives up {len(numbers)} records from {numbers[0]}; poisoned among them: "
+              f"{poisoned or 'none'}; failures: {dict(self.met)}", file=sys.stderr, flush=True)
 
     async def pause(self, seconds):
         # Apps don't fail in step.

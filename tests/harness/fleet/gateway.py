@@ -23,8 +23,9 @@ class Gateway:
         self.faults = []
         self.trapped = 0  # in this life
         self._document = document(plan, backend_port, directory)
-        # Access logs of a million records are read by nobody.
-        bootstrap.connection_manager(self._document).pop("access_log", None)
+        if not plan.trace:
+            bootstrap.connection_manager(self._document).pop("access_log", None)
+        self._trace = plan.trace
         self._directory = directory
         self._environment = {"SESSION_JWT_SECRET": key.secret}
         self._workers = plan.workers
@@ -70,6 +71,8 @@ class Gateway:
 
     def _read_log(self):
         """Each trap of ours is one error; anything else is a fault."""
+        if self._trace:
+            self.envoy.access_log_path.replace(self._directory / f"access-{self.lives}.log")
         text = self.envoy.log_text()
         lines = [line for line in text.splitlines() if any(word in line for word in BROKEN)]
         foreign = [line for line in lines if not OURS.search(line)]
