@@ -56,28 +56,40 @@ pub struct Json<'a> {
 
 impl<'a> Json<'a> {
     /// Begins at the start of `body`.
+    #[inline]
     pub fn new(body: &'a [u8]) -> Json<'a> {
         Json { body, base: 0, inner: Jiter::new(body) }
     }
 
     /// The bytes read so far.
+    #[inline]
     pub fn position(&self) -> usize {
         self.base + self.inner.current_index()
     }
 
     /// The body's text from `start` to here.
+    #[inline]
     pub fn since(&self, start: usize) -> &'a [u8] {
         self.body.get(start..self.position()).unwrap_or_default()
     }
 
+    #[inline]
     fn look(&mut self) -> Result<Peek, NotJson> {
         self.inner.peek().map_err(|_| NotJson)
+    }
+
+    /// Makes sure of what comes next, so that jiter need not: it would say of what type a number is that
+    /// stands in its place, and bring a second parser of floating-point numbers for that.
+    #[inline]
+    fn expect(&mut self, expected: Peek) -> Result<(), NotJson> {
+        if self.look()? == expected { Ok(()) } else { Err(NotJson) }
     }
 
     /// What comes next; white space before it is passed over.
     ///
     /// # Errors
     /// Nothing that could begin a value.
+    #[inline]
     pub fn peek(&mut self) -> Result<Kind, NotJson> {
         Ok(match self.look()? {
             Peek::Null => Kind::Null,
@@ -95,24 +107,33 @@ impl<'a> Json<'a> {
     ///
     /// # Errors
     /// Something else.
+    #[inline]
     pub fn null(&mut self) -> Result<(), NotJson> {
-        self.inner.next_null().map_err(|_| NotJson)
+        self.expect(Peek::Null)?;
+        self.inner.known_null().map_err(|_| NotJson)
     }
 
     /// Reads a boolean.
     ///
     /// # Errors
     /// Something else.
+    #[inline]
     pub fn boolean(&mut self) -> Result<bool, NotJson> {
-        self.inner.next_bool().map_err(|_| NotJson)
+        match self.look()? {
+            Peek::True => self.inner.known_bool(Peek::True).map_err(|_| NotJson),
+            Peek::False => self.inner.known_bool(Peek::False).map_err(|_| NotJson),
+            _ => Err(NotJson),
+        }
     }
 
     /// Reads a string.
     ///
     /// # Errors
     /// Something else, or a string that isn't UTF-8 or has an escape that there isn't.
+    #[inline]
     pub fn text(&mut self) -> Result<Text<'a>, NotJson> {
-        let text = self.inner.next_str().map_err(|_| NotJson)?;
+        self.expect(Peek::String)?;
+        let text = self.inner.known_str().map_err(|_| NotJson)?;
         Ok(borrow(self.body, text))
     }
 
@@ -120,11 +141,13 @@ impl<'a> Json<'a> {
     ///
     /// # Errors
     /// Something else.
+    #[inline]
     pub fn number(&mut self) -> Result<Number<'a>, NotJson> {
         Ok(number(self.digits()?))
     }
 
     /// The text of a number.
+    #[inline]
     fn digits(&mut self) -> Result<&'a [u8], NotJson> {
         let peek = self.look()?;
         let start = self.position();
@@ -162,7 +185,7 @@ impl<'a> Json<'a> {
             Kind::Null => self.null()?,
             Kind::Bool => drop(self.boolean()?),
             Kind::Number => drop(self.digits()?),
-            Kind::String => drop(self.inner.next_str().map_err(|_| NotJson)?),
+            Kind::String => drop(self.inner.known_str().map_err(|_| NotJson)?),
             Kind::Array => {
                 let inside = levels.checked_sub(1).ok_or(NotJson)?;
                 let mut more = self.array()?;
@@ -173,7 +196,7 @@ impl<'a> Json<'a> {
             }
             Kind::Object => {
                 let inside = levels.checked_sub(1).ok_or(NotJson)?;
-                let mut more = self.inner.next_object().map_err(|_| NotJson)?.is_some();
+                let mut more = self.inner.known_object().map_err(|_| NotJson)?.is_some();
                 while more {
                     self.skip_within(inside)?;
                     more = self.inner.next_key().map_err(|_| NotJson)?.is_some();
@@ -198,14 +221,17 @@ impl<'a> Json<'a> {
     ///
     /// # Errors
     /// No array here.
+    #[inline]
     pub fn array(&mut self) -> Result<bool, NotJson> {
-        self.inner.next_array().map(|first| first.is_some()).map_err(|_| NotJson)
+        self.expect(Peek::Array)?;
+        self.inner.known_array().map(|first| first.is_some()).map_err(|_| NotJson)
     }
 
     /// After an element: `true`, there is another.
     ///
     /// # Errors
     /// Neither a comma with a value behind it nor the end.
+    #[inline]
     pub fn next_element(&mut self) -> Result<bool, NotJson> {
         self.inner.array_step().map(|next| next.is_some()).map_err(|_| NotJson)
     }
@@ -214,8 +240,10 @@ impl<'a> Json<'a> {
     ///
     /// # Errors
     /// No object here.
+    #[inline]
     pub fn object(&mut self) -> Result<Option<Text<'a>>, NotJson> {
-        let key = self.inner.next_object().map_err(|_| NotJson)?;
+        self.expect(Peek::Object)?;
+        let key = self.inner.known_object().map_err(|_| NotJson)?;
         Ok(key.map(|key| borrow(self.body, key)))
     }
 
@@ -223,6 +251,7 @@ impl<'a> Json<'a> {
     ///
     /// # Errors
     /// Neither a comma with a key behind it nor the end.
+    #[inline]
     pub fn next_key(&mut self) -> Result<Option<Text<'a>>, NotJson> {
         let key = self.inner.next_key().map_err(|_| NotJson)?;
         Ok(key.map(|key| borrow(self.body, key)))
@@ -232,6 +261,7 @@ impl<'a> Json<'a> {
     ///
     /// # Errors
     /// Something does.
+    #[inline]
     pub fn end(&mut self) -> Result<(), NotJson> {
         self.inner.finish().map_err(|_| NotJson)
     }
@@ -239,6 +269,7 @@ impl<'a> Json<'a> {
 
 /// jiter lends a string for as long as it isn't called again. Most are slices of the body, and
 /// those can be had for as long as the body lasts.
+#[inline]
 fn borrow<'a>(body: &'a [u8], text: &str) -> Text<'a> {
     let offset = (text.as_ptr() as usize).wrapping_sub(body.as_ptr() as usize);
     let end = offset.wrapping_add(text.len());
@@ -270,6 +301,7 @@ fn number_length(text: &[u8]) -> Option<usize> {
     Some(at)
 }
 
+#[inline]
 fn number(text: &[u8]) -> Number<'_> {
     let as_text = std::str::from_utf8(text).unwrap_or_default();
     if text.iter().any(|b| matches!(b, b'.' | b'e' | b'E')) {

@@ -5,11 +5,13 @@
 //! before the body is parsed, and one cut emoji doesn't cost a batch. Backslashes stand in strings
 //! only, so looking at them alone is enough; a body where they don't is no JSON anyway.
 
+use memchr::memchr;
+
 /// Overwrites every escape of a lone surrogate. How many there were.
 pub fn repair(body: &mut [u8]) -> usize {
     let mut repaired = 0;
     let mut at = 0;
-    while let Some(found) = body.get(at..).and_then(|rest| rest.iter().position(|&b| b == b'\\')) {
+    while let Some(found) = body.get(at..).and_then(|rest| memchr(b'\\', rest)) {
         let escape = at + found;
         at = escape + 2;
         let Some(unit) = code_unit(body, escape) else {

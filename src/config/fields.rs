@@ -196,7 +196,7 @@ impl<'a> Object<'a> {
         let value = self.take(name)?;
         let object = match value {
             Value::Object(_) => Some(value.clone()),
-            Value::String(text) => serde_json::from_str(text).ok().filter(Value::is_object),
+            Value::String(text) => serde_json::from_slice(text.as_bytes()).ok().filter(Value::is_object),
             _ => None,
         };
         if object.is_none() {

@@ -16,6 +16,7 @@ pub struct Keys<'a> {
 
 impl<'a> Keys<'a> {
     /// Adds a name. `false`: it was there already.
+    #[inline]
     pub fn insert(&mut self, name: &Text<'a>) -> bool {
         if self.contains(name) {
             return false;
@@ -29,11 +30,13 @@ impl<'a> Keys<'a> {
     }
 
     /// Whether the name has been added.
+    #[inline]
     pub fn contains(&self, name: &[u8]) -> bool {
         self.few.iter().any(|seen| seen.as_ref() == name) || (!self.many.is_empty() && self.many.contains(name))
     }
 
     /// Forgets all names and keeps the memory.
+    #[inline]
     pub fn clear(&mut self) {
         self.few.clear();
         self.many.clear();

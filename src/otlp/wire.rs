@@ -10,6 +10,7 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, k
 pub struct Open(usize);
 
 /// Begins a message field.
+#[inline]
 pub fn begin(out: &mut Vec<u8>, tag: u32) -> Open {
     encode_key(tag, WireType::LengthDelimited, out);
     out.push(0);
@@ -17,6 +18,7 @@ pub fn begin(out: &mut Vec<u8>, tag: u32) -> Open {
 }
 
 /// Ends it: writes its length.
+#[inline]
 pub fn end(out: &mut Vec<u8>, open: Open) {
     let start = open.0;
     let len = out.len().saturating_sub(start);
@@ -35,18 +37,21 @@ pub fn end(out: &mut Vec<u8>, open: Open) {
 }
 
 /// Key and length of a length-delimited field whose `len` bytes the caller writes.
+#[inline]
 pub fn head(out: &mut Vec<u8>, tag: u32, len: usize) {
     encode_key(tag, WireType::LengthDelimited, out);
     encode_varint(len as u64, out);
 }
 
 /// A string, bytes or message field.
+#[inline]
 pub fn bytes(out: &mut Vec<u8>, tag: u32, value: &[u8]) {
     head(out, tag, value.len());
     out.extend_from_slice(value);
 }
 
 /// A string field of a plain message; left out where it is empty, which is its default.
+#[inline]
 pub fn string(out: &mut Vec<u8>, tag: u32, value: &[u8]) {
     if !value.is_empty() {
         bytes(out, tag, value);
@@ -54,16 +59,19 @@ pub fn string(out: &mut Vec<u8>, tag: u32, value: &[u8]) {
 }
 
 /// The length of a field of `len` bytes with its head.
+#[inline]
 pub fn message_len(tag: u32, len: usize) -> usize {
     key_len(tag) + encoded_len_varint(len as u64) + len
 }
 
 /// The length that [`string`] writes.
+#[inline]
 pub fn string_len(tag: u32, value: &[u8]) -> usize {
     if value.is_empty() { 0 } else { message_len(tag, value.len()) }
 }
 
 /// An unsigned field; left out where it is 0, which is its default.
+#[inline]
 pub fn uint(out: &mut Vec<u8>, tag: u32, value: u64) {
     if value != 0 {
         varint(out, tag, value);
@@ -71,6 +79,7 @@ pub fn uint(out: &mut Vec<u8>, tag: u32, value: u64) {
 }
 
 /// A varint field, written whatever its value: for members of a `oneof`.
+#[inline]
 pub fn varint(out: &mut Vec<u8>, tag: u32, value: u64) {
     encode_key(tag, WireType::Varint, out);
     encode_varint(value, out);
@@ -84,6 +93,7 @@ pub fn time(out: &mut Vec<u8>, tag: u32, nanos: u64) {
 }
 
 /// A fixed64 or double field, given its bits, written whatever they are: for members of a `oneof`.
+#[inline]
 pub fn fixed64(out: &mut Vec<u8>, tag: u32, bits: u64) {
     encode_key(tag, WireType::SixtyFourBit, out);
     out.extend_from_slice(&bits.to_le_bytes());
