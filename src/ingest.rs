@@ -274,7 +274,7 @@ impl Ingest {
             return self.admit(shared, claims, world.now, announced, body, world);
         }
         let token = request::token(headers)?;
-        match token::verify(token, &config.auth, world.keyring, world.now) {
+        match verify(token, shared, world) {
             Verdict::Verified(claims) => self.admit(shared, claims, world.now, announced, body, world),
             Verdict::Remembered(claims) => {
                 world.stats.add(Stat::TokensRemembered, 1);
@@ -331,7 +331,7 @@ impl Ingest {
             return Ok(Effect::Wait);
         }
         awaiting.generation = world.keyring.generation();
-        let step = match token::verify(&awaiting.token, &shared.config.auth, world.keyring, world.now) {
+        let step = match verify(&awaiting.token, shared, world) {
             Verdict::Verified(claims) | Verdict::Remembered(claims) => {
                 self.admit(shared, claims, awaiting.received, awaiting.announced, awaiting.body, world)
             }
@@ -476,6 +476,15 @@ impl Default for Ingest {
     fn default() -> Self {
         Ingest::new()
     }
+}
+
+fn verify(token: &[u8], shared: &Shared, world: &mut World<'_>) -> Verdict {
+    let verdict = token::verify(token, &shared.config.auth, world.keyring, world.now);
+    match world.keyring.judged_by_host() {
+        0 => {}
+        judged => world.stats.add(Stat::SignaturesByHost, judged),
+    }
+    verdict
 }
 
 /// Nothing can be said of the token until the keys can be had: a fault that passes, never a 401.

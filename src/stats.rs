@@ -47,6 +47,8 @@ pub enum Stat {
     Odd(Oddity),
     /// Tokens that were known already, so that no signature was verified.
     TokensRemembered,
+    /// Signatures that Envoy judged, natively; the others jwt-simple did.
+    SignaturesByHost,
     /// Key sets asked for.
     KeyFetches,
     /// Key sets that could not be had, or could not be used; the keys already held stay in force.
@@ -144,6 +146,7 @@ const PLAIN: &[Stat] = &[
     Stat::LimitServiceAsked,
     Stat::LimitServiceFailed,
     Stat::TokensRemembered,
+    Stat::SignaturesByHost,
     Stat::KeyFetches,
     Stat::KeyFetchesFailed,
     Stat::KeysIgnored,
@@ -184,6 +187,7 @@ impl Stat {
             Stat::LimitServiceAsked => "limit_service_asked",
             Stat::LimitServiceFailed => "limit_service_failed",
             Stat::TokensRemembered => "tokens_remembered",
+            Stat::SignaturesByHost => "signatures_by_host",
             Stat::KeyFetches => "key_fetches",
             Stat::KeyFetchesFailed => "key_fetches_failed",
             Stat::KeysIgnored => "keys_ignored",

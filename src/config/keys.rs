@@ -5,12 +5,13 @@
 
 use super::fields::{Faults, Object};
 use super::jwks::{self, Set};
-use super::{Environment, Secret, rsa};
+use super::{Environment, Secret, der, rsa};
 use jwt_simple::prelude::{
     ECDSAP256PublicKeyLike, ECDSAP384PublicKeyLike, ES256PublicKey, ES384PublicKey, Ed25519PublicKey, EdDSAPublicKeyLike, HS256Key,
     HS384Key, HS512Key, MACLike, NoCustomClaims, PS256PublicKey, PS384PublicKey, PS512PublicKey, RS256PublicKey, RS384PublicKey,
-    RS512PublicKey, RSAPublicKeyLike, VerificationOptions,
+    RS512PublicKey, RSAPublicKey, RSAPublicKeyComponents, RSAPublicKeyLike, VerificationOptions,
 };
+use std::cell::Cell;
 use std::fmt;
 use std::time::Duration;
 
@@ -63,7 +64,9 @@ macro_rules! algorithms {
 
         $(impl From<$key> for Key {
             fn from(key: $key) -> Key {
-                Key { kid: None, id: 0, material: Material::$variant(key) }
+                let material = Material::$variant(key);
+                let native = material.spki().map(|spki| Native { spki, proven: Cell::new(false) });
+                Key { kid: None, id: 0, material, native }
             }
         })+
     };
@@ -100,6 +103,16 @@ pub struct Key {
     kid: Option<String>,
     id: u64,
     material: Material,
+    native: Option<Native>,
+}
+
+/// A key as a host takes it that verifies signatures natively.
+#[derive(Clone)]
+pub struct Native {
+    /// `SubjectPublicKeyInfo` (RFC 5280, 4.1.2.7) in DER.
+    pub spki: Vec<u8>,
+    /// The host has said yes to a signature of this key.
+    pub proven: Cell<bool>,
 }
 
 impl Key {
@@ -113,8 +126,32 @@ impl Key {
         self.id
     }
 
+    /// The key as the host takes it; `None` where jwt-simple alone can judge.
+    pub fn native(&self) -> Option<&Native> {
+        self.native.as_ref()
+    }
+
     pub(super) fn with_kid(self, kid: Option<String>, id: u64) -> Key {
         Key { kid, id, ..self }
+    }
+}
+
+impl Material {
+    /// For the algorithms that hosts can be asked about: PSS and EdDSA they answer with no, whatever the
+    /// signature is worth.
+    fn spki(&self) -> Option<Vec<u8>> {
+        let rsa = |key: &RSAPublicKey| {
+            let RSAPublicKeyComponents { n, e } = key.to_components();
+            Some(der::rsa_key(&n, &e))
+        };
+        match self {
+            Material::Rs256(key) => rsa(key.public_key()),
+            Material::Rs384(key) => rsa(key.public_key()),
+            Material::Rs512(key) => rsa(key.public_key()),
+            Material::Es256(key) => Some(der::p256_key(&key.public_key().to_bytes_uncompressed())),
+            Material::Es384(key) => Some(der::p384_key(&key.public_key().to_bytes_uncompressed())),
+            _ => None,
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! looked up later: keys are parsed, durations typed, secrets fetched from the environment, so a
 //! request can't find a fault that the start-up didn't. A leaf: bytes and the environment in.
 
+pub mod der;
 mod export;
 mod fields;
 pub mod jwks;

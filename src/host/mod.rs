@@ -16,6 +16,7 @@ mod local_reply;
 mod memory;
 mod metrics;
 mod root;
+mod signatures;
 mod stream;
 mod troubles;
 

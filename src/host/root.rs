@@ -1,6 +1,6 @@
 //! The filter as configured, in one worker: configuration, keys, and streams that wait for them.
 
-use super::{Done, Doorbell, Plugin, SOMETIME, SOON, SOONER, SharedData, Troubles, Waiting, answer, limit_service, memory, now, stream};
+use super::{Done, Doorbell, Plugin, SOMETIME, SOON, SOONER, SharedData, Troubles, Waiting, answer, limit_service, memory, now, signatures, stream};
 use crate::bucket::Limiter;
 use crate::config::{Config, Source};
 use crate::export::outbox::Flight;
@@ -45,7 +45,7 @@ impl Root {
         let mut memory = SharedData;
         Limiter::prepare(&config.rate_limits, &mut memory);
         Keyring::prepare(&config.auth, &mut memory);
-        let keyring = Keyring::new(&config.auth, memory::random());
+        let keyring = Keyring::new(&config.auth, memory::random()).with_signatures(Box::new(signatures::VerifySignature));
         let ticks = keyring.is_remote();
         let outbox = Outbox::new(config.export.bounds, u64::from(memory::random()) << 32 | u64::from(memory::random()));
         let shared = Shared { config, seed: memory::seed(&mut memory) };

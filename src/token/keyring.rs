@@ -7,6 +7,7 @@
 //! a good one.
 
 use super::cache::Cache;
+use super::native::{Host, Signatures};
 use super::record::Record;
 use crate::config::jwks;
 use crate::config::{Auth, Key, RemoteJwks, Source};
@@ -32,6 +33,7 @@ const MOST_WAITING: usize = 64;
 pub struct Keyring {
     remotes: Vec<Option<Remote>>,
     pub(super) cache: Cache,
+    pub(super) host: Option<Host>,
     waiting: usize,
     generation: u64,
     /// This worker's share of jitter, 0 to 1.
@@ -77,10 +79,21 @@ impl Keyring {
         Keyring {
             remotes: auth.providers.iter().map(|provider| remote(&provider.keys)).collect(),
             cache: Cache::new(auth.cache_entries),
+            host: None,
             waiting: 0,
             generation: 0,
             jitter: f64::from(random) / f64::from(u32::MAX),
         }
+    }
+
+    /// Lets the host verify the signatures that it can.
+    pub fn with_signatures(self, signatures: Box<dyn Signatures>) -> Keyring {
+        Keyring { host: Some(Host::new(signatures)), ..self }
+    }
+
+    /// How many signatures the host has judged since this was last asked.
+    pub fn judged_by_host(&self) -> u64 {
+        self.host.as_ref().map_or(0, Host::judged)
     }
 
     /// Makes the records that workers share, where they don't exist yet: the first write under a key

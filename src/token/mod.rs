@@ -6,6 +6,7 @@
 mod cache;
 mod claims;
 mod keyring;
+mod native;
 mod record;
 
 use crate::config::{Auth, Key, Provider, Source};
@@ -15,6 +16,8 @@ use jwt_simple::prelude::{Duration as JwtDuration, UnixTimeStamp, VerificationOp
 use jwt_simple::reexports::ct_codecs::{Base64UrlSafeNoPadding, Decoder};
 use jwt_simple::token::{Token, TokenMetadata};
 pub use keyring::{Asked, KeyAnswer, Keyring};
+use native::Host;
+pub use native::{Signatures, Signed};
 use serde_json::{Map, Value};
 use std::rc::Rc;
 use std::time::Duration;
@@ -78,10 +81,11 @@ impl From<Rejection> for Verdict {
 fn afresh(token: &[u8], auth: &Auth, keyring: &Keyring, now: Duration) -> Result<(Claims, usize, u64), Verdict> {
     let token = shape(token)?;
     let payload = payload(token)?;
-    let header = header(token)?;
+    let (header, plain) = header(token)?;
+    let host = keyring.host.as_ref().filter(|_| plain);
     let mut verdict = Verdict::Refused(Rejection::TokenIssuer);
     for (i, provider) in responsible(&auth.providers, payload.get("iss").and_then(Value::as_str)) {
-        let judged = signature(token, &header, i, provider, keyring, now);
+        let judged = signature(token, &header, host, (i, provider), keyring, now);
         match judged.and_then(|key| Ok((claims::judge(&payload, provider, auth, now)?, i, key))) {
             Ok(verified) => return Ok(verified),
             Err(next) => verdict = verdict.or(next),
@@ -120,15 +124,18 @@ fn shape(token: &[u8]) -> Result<&str, Rejection> {
     Ok(token)
 }
 
-/// The header. `jku`, `x5u`, `jwk` and `x5c` in it are never followed.
-fn header(token: &str) -> Result<TokenMetadata, Rejection> {
+/// The header, and whether it is [plain](native::is_plain). `jku`, `x5u`, `jwk` and `x5c` in it are
+/// never followed.
+fn header(token: &str) -> Result<(TokenMetadata, bool), Rejection> {
     let part = token.split('.').next().unwrap_or_default();
     // A header that changes what the signature means is refused, whatever it says: `crit` (RFC 7515)
     // names extensions that must be understood, `b64` (RFC 7797) is one, and none is here.
-    if object(part)?.keys().any(|name| name == "crit" || name == "b64") {
+    let header = object(part)?;
+    if header.keys().any(|name| name == "crit" || name == "b64") {
         return Err(Rejection::TokenMalformed);
     }
-    Token::decode_metadata(token).map_err(|_| Rejection::TokenMalformed)
+    let metadata = Token::decode_metadata(token).map_err(|_| Rejection::TokenMalformed)?;
+    Ok((metadata, native::is_plain(&header)))
 }
 
 /// The claims, unverified: until the signature is, only `iss` is looked at, to choose the provider.
@@ -154,7 +161,14 @@ fn responsible<'a>(providers: &'a [Provider], issuer: Option<&str>) -> impl Iter
 const TRIED: usize = 8;
 
 /// The key that vouches for the token.
-fn signature(token: &str, header: &TokenMetadata, i: usize, provider: &Provider, keyring: &Keyring, now: Duration) -> Result<u64, Verdict> {
+fn signature(
+    token: &str,
+    header: &TokenMetadata,
+    host: Option<&Host>,
+    (i, provider): (usize, &Provider),
+    keyring: &Keyring,
+    now: Duration,
+) -> Result<u64, Verdict> {
     // An algorithm that the provider may use at all, now or after its keys have changed.
     let accepted = match &provider.keys {
         Source::Fixed(keys) => keys.iter().any(|key| key.algorithm().name() == header.algorithm()),
@@ -169,7 +183,11 @@ fn signature(token: &str, header: &TokenMetadata, i: usize, provider: &Provider,
     let named = |key: &&Key| header.key_id().is_some() && key.kid() == header.key_id();
     let nameless = |key: &&Key| header.key_id().is_none() || key.kid().is_none();
     let mut tried = keys.iter().filter(fits).filter(named).chain(keys.iter().filter(fits).filter(nameless)).take(TRIED);
-    if let Some(key) = tried.find(|key| key.verifies(token, signature_alone())) {
+    let holds = |key: &&Key| match host.and_then(|host| host.judge(token, key)) {
+        Some(holds) => holds,
+        None => key.verifies(token, signature_alone()),
+    };
+    if let Some(key) = tried.find(holds) {
         return Ok(key.id());
     }
     let is_named = keys.iter().filter(fits).any(|key| named(&key));

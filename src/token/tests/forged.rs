@@ -14,7 +14,7 @@ fn malformed(token: impl AsRef<[u8]>) {
 }
 
 /// In DER, as ECDSA signatures are written nearly everywhere but in a JWS.
-fn der(signature: &[u8]) -> Vec<u8> {
+pub(super) fn der(signature: &[u8]) -> Vec<u8> {
     let integer = |half: &[u8]| {
         let zeros = half.iter().take_while(|&&b| b == 0).count().min(half.len() - 1);
         let sign = if half[zeros] < 0x80 { vec![] } else { vec![0] };
@@ -27,7 +27,7 @@ fn der(signature: &[u8]) -> Vec<u8> {
 }
 
 /// The bytes of a PEM's base64.
-fn pem_body(pem: &str) -> Vec<u8> {
+pub(super) fn pem_body(pem: &str) -> Vec<u8> {
     use jwt_simple::reexports::ct_codecs::Base64;
     let body: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
     Base64::decode_to_vec(body, None).unwrap()

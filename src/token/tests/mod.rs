@@ -2,6 +2,7 @@
 
 mod claims;
 mod forged;
+mod native;
 mod providers;
 mod signed;
 

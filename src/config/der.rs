@@ -1,0 +1,154 @@
+//! As much of DER (X.690) as it takes to hand keys and signatures to a host that verifies natively.
+
+const INTEGER: u8 = 0x02;
+const BIT_STRING: u8 = 0x03;
+const SEQUENCE: u8 = 0x30;
+
+/// `AlgorithmIdentifier { rsaEncryption, NULL }` (RFC 3279, 2.3.1).
+const RSA: &[u8] = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
+/// `AlgorithmIdentifier { id-ecPublicKey, secp256r1 }` (RFC 5480, 2.1.1).
+const P256: &[u8] = b"\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
+/// `AlgorithmIdentifier { id-ecPublicKey, secp384r1 }`.
+const P384: &[u8] = b"\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x22";
+
+/// The `SubjectPublicKeyInfo` of an RSA key, of its modulus and exponent, big-endian.
+pub fn rsa_key(n: &[u8], e: &[u8]) -> Vec<u8> {
+    public_key(RSA, &element(SEQUENCE, &[integer(n), integer(e)].concat()))
+}
+
+/// That of a key on P-256, of its point, uncompressed.
+pub fn p256_key(point: &[u8]) -> Vec<u8> {
+    public_key(P256, point)
+}
+
+/// That of a key on P-384, of its point, uncompressed.
+pub fn p384_key(point: &[u8]) -> Vec<u8> {
+    public_key(P384, point)
+}
+
+fn public_key(algorithm: &[u8], key: &[u8]) -> Vec<u8> {
+    let bits = element(BIT_STRING, &[&[0], key].concat());
+    element(SEQUENCE, &[algorithm, &bits].concat())
+}
+
+/// An ECDSA signature of a JWS, which is r and s in `N` bytes each (RFC 7518, 3.4), as
+/// `SEQUENCE { INTEGER r, INTEGER s }`; `None` if it has another length.
+pub fn signature<const N: usize>(jws: &[u8]) -> Option<Vec<u8>> {
+    let (r, s) = jws.split_first_chunk::<N>()?;
+    (s.len() == N).then(|| element(SEQUENCE, &[integer(r), integer(s)].concat()))
+}
+
+/// A number that isn't negative, in as few bytes as it can be.
+fn integer(number: &[u8]) -> Vec<u8> {
+    let digits = number.iter().position(|&b| b != 0).and_then(|zeros| number.get(zeros..)).unwrap_or(&[0]);
+    // The first bit is the sign.
+    let sign: &[u8] = if digits.first().is_some_and(|&first| first >= 0x80) { &[0] } else { &[] };
+    element(INTEGER, &[sign, digits].concat())
+}
+
+fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = content.len().to_be_bytes();
+    let length = length.iter().position(|&b| b != 0).and_then(|zeros| length.get(zeros..)).unwrap_or(&[0]);
+    let mut der = vec![tag];
+    if content.len() >= 0x80 {
+        der.push(0x80 | length.len() as u8);
+    }
+    der.extend_from_slice(length);
+    der.extend_from_slice(content);
+    der
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jwt_simple::prelude::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn keys_as_jwt_simple_writes_them() {
+        let rsa = RS256KeyPair::generate(2048).unwrap().public_key();
+        let RSAPublicKeyComponents { n, e } = rsa.to_components();
+        assert_eq!(rsa_key(&n, &e), RSAPublicKeyLike::public_key(&rsa).to_der().unwrap());
+        assert_eq!(rsa_key(&[&[0, 0], &n[..]].concat(), &e), rsa_key(&n, &e));
+        let p256 = ES256KeyPair::generate().public_key();
+        assert_eq!(p256_key(&p256.public_key().to_bytes_uncompressed()), p256.public_key().to_der().unwrap());
+        let p384 = ES384KeyPair::generate().public_key();
+        assert_eq!(p384_key(&p384.public_key().to_bytes_uncompressed()), p384.public_key().to_der().unwrap());
+    }
+
+    #[test]
+    fn lengths_are_as_short_as_can_be() {
+        for (length, expected) in [(0, vec![0]), (127, vec![127]), (128, vec![0x81, 128]), (255, vec![0x81, 255]), (256, vec![0x82, 1, 0])]
+        {
+            assert_eq!(element(4, &vec![9; length])[1..], [&expected[..], &vec![9; length]].concat(), "{length}");
+        }
+    }
+
+    /// The two numbers of a signature in DER, as strict as DER is; `None`: it is none.
+    fn numbers(der: &[u8]) -> Option<[Vec<u8>; 2]> {
+        let (&[0x30, length], mut rest) = der.split_first_chunk::<2>()? else { return None };
+        if rest.len() != usize::from(length) || length >= 0x80 {
+            return None;
+        }
+        let mut found = Vec::new();
+        while !rest.is_empty() {
+            let (&[0x02, length], behind) = rest.split_first_chunk::<2>()? else { return None };
+            let (number, behind) = behind.split_at_checked(length.into())?;
+            let minimal = match number {
+                [] => false,
+                [0, second, ..] => *second >= 0x80,
+                [first, ..] => *first < 0x80,
+            };
+            if !minimal {
+                return None;
+            }
+            found.push(number.iter().copied().skip_while(|&b| b == 0).collect());
+            rest = behind;
+        }
+        found.try_into().ok()
+    }
+
+    fn trimmed(number: &[u8]) -> Vec<u8> {
+        number.iter().copied().skip_while(|&b| b == 0).collect()
+    }
+
+    #[test]
+    fn the_signature_of_rfc_7515_in_der() {
+        let raw = Base64UrlSafeNoPadding::decode_to_vec(
+            "DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q",
+            None,
+        )
+        .unwrap();
+        // r begins with 0x0e, s with 0xc5: only s takes a zero in front.
+        let expected = [&[0x30, 69, 0x02, 32], &raw[..32], &[0x02, 33, 0], &raw[32..]].concat();
+        assert_eq!(signature::<32>(&raw), Some(expected));
+    }
+
+    #[test]
+    fn numbers_are_as_short_as_can_be() {
+        let (mut r, mut s) = ([0u8; 32], [0u8; 32]);
+        assert_eq!(signature::<32>(&[r, s].concat()), Some(vec![0x30, 6, 2, 1, 0, 2, 1, 0]));
+        (r[31], s[31]) = (0x7f, 0x80);
+        assert_eq!(signature::<32>(&[r, s].concat()), Some(vec![0x30, 7, 2, 1, 0x7f, 2, 2, 0, 0x80]));
+        assert_eq!(signature::<48>(&[0xff; 96]).map(|der| der.len()), Some(2 + 2 * (2 + 49)));
+    }
+
+    #[test]
+    fn another_length_is_no_signature() {
+        for length in (0..=200).filter(|length| *length != 64) {
+            assert_eq!(signature::<32>(&vec![1; length]), None, "{length}");
+        }
+        assert_eq!((signature::<48>(&[1; 64]), signature::<48>(&[1; 95])), (None, None));
+    }
+
+    proptest! {
+        #[test]
+        fn a_strict_reader_reads_back_both_numbers(zeros in 0..48_usize, mut raw in prop::collection::vec(any::<u8>(), 96)) {
+            raw[..zeros].fill(0);
+            raw[48..48 + zeros / 2].fill(0);
+            prop_assert_eq!(numbers(&signature::<48>(&raw).unwrap()), Some([trimmed(&raw[..48]), trimmed(&raw[48..])]));
+            let short = &raw[16..80];
+            prop_assert_eq!(numbers(&signature::<32>(short).unwrap()), Some([trimmed(&short[..32]), trimmed(&short[32..])]));
+        }
+    }
+}
