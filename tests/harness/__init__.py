@@ -10,6 +10,7 @@ for Logfire, tokens, and the local stack made of them.
     expected    what a batch must become, said independently of the filter; clocks is its part on time
     jsontext    JSON as it was sent, for expected
     encoder     the filter's encoder without an Envoy, and what is wrong with what it encodes
+    budget      how many instructions its work takes; `make budget`
     golden      what it makes of bodies, written down; `make golden`
     memory      what a process holds
     corners     bodies and strings that a parser could stumble over
