@@ -6,7 +6,7 @@ export PYTHONPATH := tests
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help wasm run token test e2e fleet soak limits golden budget fuzz lint fmt clean venv
+.PHONY: help wasm run token test e2e fleet soak limits golden budget bench fuzz lint fmt clean venv
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,10 @@ golden: venv ## write tests/golden anew with what the encoder makes of it now, a
 
 budget: venv ## count the instructions of the filter's work anew, and write them into docs/benchmarks.md
 	@$(PYTHON) -m harness.budget
+
+bench: wasm venv ## measure the filter beside its rivals; QUICK=1 takes minutes, the whole a long evening
+	@tests/tools/bench-tools
+	@$(PYTHON) -m bench $(if $(QUICK),--quick) $(ARGS)
 
 fuzz: ## fuzz each target for SECONDS=600; TARGET=name takes one, INPUT=file runs it with that once
 	@tests/tools/fuzz --seconds $(or $(SECONDS),600)
