@@ -141,5 +141,5 @@ fn should_be(claims: &Map<String, Value>) -> Option<Claims> {
         None => Duration::try_from_secs_f64(exp.max(0.0)).unwrap_or(Duration::MAX),
     };
     let subject = text("sub").filter(|subject| subject.len() <= 1_024)?;
-    Some(Claims { issuer: issuer.to_owned(), subject, session: text("sid"), expires: Some(expires) })
+    Some(Claims { issuer: issuer.to_owned(), subject, session: text("sid"), expires: Some(expires), distinction: None })
 }
