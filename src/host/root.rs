@@ -1,6 +1,8 @@
 //! The filter as configured, in one worker: configuration, keys, and streams that wait for them.
 
-use super::{Done, Doorbell, Plugin, SOMETIME, SOON, SOONER, SharedData, Troubles, Waiting, answer, limit_service, memory, now, signatures, stream};
+use super::{
+    Done, Doorbell, Plugin, SOMETIME, SOON, SOONER, SharedData, Troubles, Waiting, answer, limit_service, memory, now, signatures, stream,
+};
 use crate::bucket::Limiter;
 use crate::config::{Config, Source};
 use crate::export::outbox::Flight;
