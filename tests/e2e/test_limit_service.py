@@ -8,11 +8,12 @@ import time
 
 import pytest
 
-from harness import ratelimit
+from harness import bootstrap, ratelimit, tokens
 from harness.backend import Backend
 from harness.collector import free_port
 from harness.common import wait_until
 from harness.gateways import serving
+from harness.identity import Identity, provider, trust
 from harness.rawhttp import Http2
 
 ONE = {"logs": [{"message": "one"}]}
@@ -37,13 +38,17 @@ def sink():
         yield running
 
 
-def asking(sink, key, port, *, failure_mode="allow", timeout_ms=500, concurrency=1, user=BUCKET, **more):
+def asking(sink, key, port, *, failure_mode="allow", timeout_ms=500, concurrency=1, user=BUCKET, edit_more=None):
+    """A gate that asks whoever listens on that port; None for a cluster that isn't there, unless
+    `edit_more` adds it."""
     def edit(document):
         if port:
             document["static_resources"]["clusters"].append(ratelimit.cluster("ratelimit", port))
+        if edit_more:
+            edit_more(document)
     service = {"cluster": "ratelimit", "domain": "logs", "timeout_ms": timeout_ms, "failure_mode": failure_mode}
     limits = {"unit": "records", "user": user, "session": None, "service": service}
-    return serving(sink, key, config={"rate_limits": limits}, edit=edit, concurrency=concurrency, **more)
+    return serving(sink, key, config={"rate_limits": limits}, edit=edit, concurrency=concurrency)
 
 
 # Building it takes minutes, once.
@@ -255,3 +260,60 @@ class TestDown:
                 began = time.monotonic()
                 assert gate.send(ONE).status_code == (200 if failure_mode == "allow" else 503)
                 assert time.monotonic() - began >= 0.3
+
+
+class TestUnreachable:
+    """Where Envoy itself has nobody to send the question to."""
+
+    @pytest.fixture
+    def gate_with(self, wasm_module, session_key, sink):
+        def gate(edit_cluster, port):
+            cluster = ratelimit.cluster("ratelimit", port)
+            edit_cluster(cluster)
+
+            def edit(document):
+                document["static_resources"]["clusters"].append(cluster)
+            return asking(sink, session_key, None, failure_mode="deny", edit_more=edit)
+        return gate
+
+    def test_no_endpoint(self, gate_with):
+        def edit(cluster):
+            cluster["load_assignment"]["endpoints"] = []
+        with gate_with(edit, 1) as gate:
+            assert {gate.send(ONE, timeout=5).status_code for _ in range(5)} == {503}
+            assert gate.counters()["limit_service_failed"] == 5
+
+    def test_the_circuit_is_broken(self, gate_with):
+        def edit(cluster):
+            cluster["circuit_breakers"] = {"thresholds": [{"max_requests": 1}]}
+        with ratelimit.Stub() as stub, gate_with(edit, stub.port) as gate:
+            stub.answer = ratelimit.nothing
+            with Http2(gate.envoy.port(), timeout=10) as client:
+                for _ in range(20):
+                    client.queue(gate.bearer(sub=next(names)), b'{"logs":[{}]}')
+                client.flush()
+                assert set(client.statuses(20)) == {503}
+            assert gate.counters()["limit_service_failed"] == 20
+            stub.answer = ratelimit.yes
+            gate.good_on_every_worker()
+
+
+def test_requests_that_have_waited_for_keys_ask_too(wasm_module, sink):
+    """They are resumed by the root context, to which their answers are brought."""
+    secret, first, second = tokens.hmac_key(), tokens.ec_key("first"), tokens.ec_key("second")
+    with Identity(first.jwk("first")) as host, ratelimit.Stub() as stub:
+        def edit(document):
+            bootstrap.filter_config(document)["auth"]["providers"] = []
+            trust(document, provider("idp", "ES256"), host)
+        with asking(sink, secret, stub.port, failure_mode="deny", edit_more=edit) as gate:
+            gate.key = first
+            known = {"authorization": f"Bearer {tokens.mint(first, header={'kid': 'first'}, sub='a')}"}
+            wait_until(lambda: gate.send(ONE, headers=known).status_code == 200, 15, "the first keys")
+            host.publish(second.jwk("second"))
+            stub.asked.clear()
+            # Fetches on demand are ten seconds apart. The second request waits for nothing any more.
+            for answer, code in ((ratelimit.yes, 200), (ratelimit.no, 429)):
+                stub.answer = answer
+                late = {"authorization": f"Bearer {tokens.mint(second, header={'kid': 'second'}, sub='b')}"}
+                assert gate.send(ONE, headers=late, timeout=30).status_code == code
+            assert len(stub.asked) == 2
