@@ -36,7 +36,7 @@ fn read(fixture: &str) -> Vec<u8> {
 fn encode(body: &mut [u8]) -> Vec<u8> {
     let window = Window { past: Duration::from_secs(84_600), future: Duration::from_secs(3_000) };
     let mapping = Mapping { resource: serde_json::Map::new(), window: Some(window), max_records: 10_000 };
-    otlp::encode(body, Known { subject: "user-1", received: RECEIVED }, &mapping).unwrap().protobuf
+    otlp::encode(body, Known { issuer: "https://id.example.com", subject: "user-1", received: RECEIVED }, &mapping).unwrap().protobuf
 }
 
 /// From a body to OTLP.

@@ -127,7 +127,8 @@ def main():
         sent = {(name, batch): each.body(made[batch][0]) for name, each in running.items() for batch in names}
         for number, (batch, load) in enumerate(loads, 1):
             say(
-                f"{number}/{len(loads)}: HTTP/{'2' if load.http2 else '1.1'}, batches of {batch}, {load.connections} connections"
+                f"{number}/{len(loads)}: HTTP/{'2' if load.http2 else '1.1'}, batches of {batch},"
+                f" {load.connections} connections"
             )
             here = {name: each for name, each in running.items() if not (load.http2 and name in rivals.HTTP1_ONLY)}
             results = {name: [] for name in here}
@@ -138,7 +139,8 @@ def main():
             rows += [report.row(name, load, batch, median(measured)) for name, measured in results.items()]
             for row in rows[-len(here) :]:
                 say(
-                    f"    {row['rival']:36} {row['cpu_us_request']:>9} µs  {row['per_second']:>7}/s  p99 {row['p99_ms']:>8} ms"
+                    f"    {row['rival']:36} {row['cpu_us_request']:>9} µs  {row['per_second']:>7}/s"
+                    f"  p99 {row['p99_ms']:>8} ms"
                     + (f"  {row['failed']} FAILED" if row["failed"] else "")
                 )
     for path in report.write(rows, start, extras, report.about(seconds, rounds)):
