@@ -2,9 +2,10 @@
 
 mod limits;
 
+use super::awaiting::LONGEST_WAIT;
 use super::*;
 use crate::config::Config;
-use crate::export::{self, Answer, Response, Shipment};
+use crate::export::{self, Answer, Delivery, Response, Shipment};
 use jwt_simple::prelude::*;
 use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse};
 use prost::Message;

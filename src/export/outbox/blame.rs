@@ -7,7 +7,8 @@
 //! isn't to blame gets a 502: his records are still his.
 
 use super::group::{Errand, Group, Piece};
-use super::{FIRST_RETRY, Notice, Outbox};
+use super::retry::FIRST_RETRY;
+use super::{Notice, Outbox};
 use crate::export::split;
 use crate::rejection::Rejection;
 use crate::stats::{Sink, Stat};

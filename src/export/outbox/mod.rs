@@ -16,6 +16,7 @@
 mod blame;
 mod gate;
 mod group;
+mod retry;
 
 use super::answer::{Answer, Meaning, judge};
 use crate::config::Bounds;
@@ -24,6 +25,7 @@ use crate::stats::{Sink, Stat};
 use blame::Blame;
 use gate::Gate;
 use group::{Errand, Group, Piece};
+use retry::is_past;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
@@ -97,10 +99,6 @@ pub struct Outbox {
     gate: Gate,
     blame: Blame,
 }
-
-/// Waits between tries: each twice as long as the one before.
-const FIRST_RETRY: Duration = Duration::from_millis(100);
-const LAST_RETRY: Duration = Duration::from_secs(2);
 
 /// A flight that is so much later than Envoy's timeout isn't heard of again.
 const LOST: Duration = Duration::from_secs(5);
@@ -287,55 +285,6 @@ impl Outbox {
         if rejected > 0 { Notice::Rejected(rejected) } else { Notice::Fine }
     }
 
-    /// Puts a group that failed off for a while, as far as its requests' time allows.
-    fn retry(&mut self, mut group: Group, rejection: Rejection, now: Duration, stats: &mut dyn Sink) {
-        let at = now.saturating_add(self.back_off(group.failures));
-        group.failures = group.failures.saturating_add(1);
-        if let Some(refusal) = self.deferral(now) {
-            return self.refuse(group.pieces, refusal);
-        }
-        if group.failures > self.bounds.max_retries {
-            return self.refuse(group.pieces, rejection.into());
-        }
-        let (pieces, late) = std::mem::take(&mut group.pieces).into_iter().partition(|piece| self.has_time(piece, at));
-        self.refuse(late, rejection.into());
-        group.pieces = pieces;
-        if group.pieces.is_empty() {
-            return;
-        }
-        stats.add(Stat::ExportsRetried, 1);
-        // If the backend has taken others meanwhile, it may be one of these that makes it fail.
-        let others = group.failed.is_some_and(|then| then != self.blame.accepted);
-        group.failed = Some(self.blame.accepted);
-        if others && group.pieces.len() > 1 {
-            group.apart = true;
-            self.retries.extend(group.halve().map(|half| (at, half)));
-        } else {
-            self.retries.push((at, group));
-        }
-    }
-
-    fn back_off(&mut self, failures: u32) -> Duration {
-        // Marsaglia's xorshift: workers only have to differ.
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        let longest = FIRST_RETRY.saturating_mul(1 << failures.min(8)).min(LAST_RETRY);
-        longest / 2 + longest.mul_f64((self.random % 512) as f64 / 1024.0)
-    }
-
-    /// What is due goes out together again, or after an outage each request would go by itself.
-    fn collect_retries(&mut self, now: Duration) {
-        let mut due = self.retries.extract_if(.., |(at, _)| is_past(*at, now)).map(|(_, group)| group);
-        let Some(mut last) = due.next() else { return };
-        for group in due {
-            if let Err(group) = last.join(group, self.bounds.max_batch_bytes) {
-                self.ready.push_back(std::mem::replace(&mut last, group));
-            }
-        }
-        self.ready.push_back(last);
-    }
-
     /// The backend wants to be left alone: nobody waits for it meanwhile.
     fn defer(&mut self, group: Group, now: Duration) {
         let refusal = self.deferral(now).unwrap_or(Rejection::ExportDeferred.into());
@@ -394,11 +343,6 @@ impl Outbox {
         self.names += 1;
         self.names
     }
-}
-
-/// Whether a moment has come; one that is further away than any wait was set by another clock.
-fn is_past(at: Duration, now: Duration) -> bool {
-    at.saturating_sub(now) > LAST_RETRY || at <= now
 }
 
 #[cfg(test)]

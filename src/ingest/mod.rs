@@ -15,19 +15,22 @@
 //! `now` comes with each event. An event that the phase doesn't expect changes nothing and asks
 //! for nothing: a late answer, a body after the reply.
 
-use crate::bucket::{Charge, Cost, Limiter, Seed, Standing};
+mod awaiting;
+mod delivery;
+
+use crate::bucket::{Limiter, Seed, Standing};
 use crate::config::Config;
 use crate::encoding::{self, Coding};
+use crate::export::Outbox;
 use crate::export::outbox::{Outcome, Ticket};
-use crate::export::{Delivery, Outbox};
-use crate::limit_service::{self, Heard};
 use crate::memory::Store;
-use crate::otlp::{self, Known};
 use crate::rejection::{Refusal, Rejection};
 use crate::reply::{self, Reply};
 use crate::request::{self, Announced, Headers};
 use crate::stats::{Sink, Stat};
-use crate::token::{self, Asked, Claims, Keyring, Verdict};
+use crate::token::{self, Claims, Keyring, Verdict};
+use awaiting::{Awaiting, no_keys};
+use delivery::{Parcel, settled};
 use serde_json::{Map, Value};
 use std::rc::Rc;
 use std::time::Duration;
@@ -123,25 +126,6 @@ enum Phase {
     Done,
 }
 
-/// Records that are on their way to the backend, and what they were charged.
-#[derive(Debug)]
-struct Parcel {
-    records: u64,
-    charge: Charge,
-}
-
-/// A request that waits for a key which its token names.
-#[derive(Debug)]
-struct Awaiting {
-    token: Vec<u8>,
-    providers: Vec<usize>,
-    /// What the keyring had learnt when the token was last judged.
-    generation: u64,
-    received: Duration,
-    announced: Result<Announced, Rejection>,
-    body: Body,
-}
-
 /// How much of a body has come.
 #[derive(Clone, Copy, Debug, Default)]
 struct Body {
@@ -168,10 +152,6 @@ pub struct Ingest {
 /// A body over the limit is read and thrown away up to this many times the limit, so that the
 /// client sees its 413 instead of a reset connection, which it would answer by sending it again.
 const DRAIN: u64 = 4;
-
-/// A request waits for a key no longer than this: less than Envoy's idle timeout in the examples,
-/// more than the time between two fetches on demand and what one may take.
-const LONGEST_WAIT: Duration = Duration::from_secs(13);
 
 /// A step that ends here ends with an answer.
 type Step = Result<Effect, Refusal>;
@@ -323,48 +303,6 @@ impl Ingest {
         Ok(Effect::Wait)
     }
 
-    /// Judges a waiting request's token again, where there is something new.
-    fn keys(&mut self, shared: &Shared, mut awaiting: Awaiting, world: &mut World<'_>) -> Step {
-        let waited = world.now.saturating_sub(awaiting.received) > LONGEST_WAIT;
-        if awaiting.generation == world.keyring.generation() && !waited {
-            self.phase = Phase::Awaiting(awaiting);
-            return Ok(Effect::Wait);
-        }
-        awaiting.generation = world.keyring.generation();
-        let step = match verify(&awaiting.token, shared, world) {
-            Verdict::Verified(claims) | Verdict::Remembered(claims) => {
-                self.admit(shared, claims, awaiting.received, awaiting.announced, awaiting.body, world)
-            }
-            Verdict::Refused(rejection) => Err(rejection.into()),
-            Verdict::NoKeys => Err(no_keys(world)),
-            Verdict::KeyUnknown(_) => match world.keyring.asked(&awaiting.providers, awaiting.received) {
-                // The keys are newer than the question: there is no such key.
-                Asked::Answered => Err(Rejection::TokenKey.into()),
-                Asked::Waiting if !waited => {
-                    self.phase = Phase::Awaiting(awaiting);
-                    return Ok(Effect::Wait);
-                }
-                Asked::Waiting | Asked::Failed => Err(no_keys(world)),
-            },
-        };
-        world.keyring.leave();
-        step
-    }
-
-    /// Holds a body within the limit, and throws a larger one away: whether that is refused is said
-    /// when the sender is known.
-    fn buffered_while_awaiting(&mut self, shared: &Shared, mut awaiting: Awaiting, bytes: usize, end: bool) -> Effect {
-        awaiting.body.end = end;
-        let discard = awaiting.body.discarded > 0 || bytes > shared.config.max_body_bytes;
-        if discard {
-            awaiting.body = Body { buffered: 0, discarded: awaiting.body.discarded.saturating_add(bytes as u64), end };
-        } else {
-            awaiting.body.buffered = bytes;
-        }
-        self.phase = Phase::Awaiting(awaiting);
-        if discard { Effect::Discard(bytes) } else { Effect::Wait }
-    }
-
     fn buffered(&mut self, shared: &Shared, claims: Rc<Claims>, received: Duration, bytes: usize, end: bool) -> Step {
         if bytes > shared.config.max_body_bytes {
             return self.drain(shared, 0, bytes, end);
@@ -388,88 +326,6 @@ impl Ingest {
         self.phase = Phase::Draining { seen };
         Ok(Effect::Discard(bytes))
     }
-
-    fn body(&mut self, shared: &Shared, claims: &Claims, received: Duration, body: Option<Vec<u8>>, world: &mut World<'_>) -> Step {
-        let body = body.ok_or(Rejection::BodyUnavailable)?;
-        world.stats.add(Stat::RequestBytes, body.len() as u64);
-        let mut body = self.decoded(body, shared)?;
-        let bytes = body.len() as u64;
-        // Before the work of reading it, and before anything is charged.
-        world.outbox.admit(body.len(), world.now)?;
-        let known = Known { issuer: &claims.issuer, subject: &claims.subject, received };
-        let encoded = otlp::encode(&mut body, known, &shared.config.mapping)?;
-        drop(body);
-        let records = encoded.records;
-        world.stats.add(Stat::RecordsPerRequest, records);
-        // The login session if the token names one; otherwise the app's, which is the client's word
-        // and so counts within its own user alone.
-        let named = encoded.session.as_deref().map(String::from_utf8_lossy);
-        let session = claims.session.as_deref().or(named.as_deref());
-        let cost = Cost { records, bytes };
-        let limiter = limiter(shared, claims);
-        let mut charge = match limiter.charge(session, cost, world.now, world.store, world.stats) {
-            Ok(charge) => charge,
-            Err(refusal) => {
-                self.standing = limiter.standing(session, world.now, world.store);
-                return Err(refusal);
-            }
-        };
-        self.standing = std::mem::take(&mut charge.standing);
-        for (oddity, times) in encoded.oddities {
-            world.stats.add(Stat::Odd(oddity), times);
-        }
-        if records == 0 {
-            return Ok(accepted(0, Delivery::default(), world));
-        }
-        let parcel = Parcel { records, charge };
-        match &shared.config.rate_limits.service {
-            None => Ok(self.deliver(parcel, encoded.protobuf, world)),
-            Some(service) => {
-                world.stats.add(Stat::LimitServiceAsked, 1);
-                let hits = cost.of(shared.config.rate_limits.unit);
-                let question = limit_service::question(service, &claims.issuer, &claims.subject, session, hits);
-                self.phase = Phase::Asking(parcel, encoded.protobuf);
-                Ok(Effect::Ask(question))
-            }
-        }
-    }
-
-    /// The body with its Content-Encoding undone; at most as large as a body may be.
-    fn decoded(&self, body: Vec<u8>, shared: &Shared) -> Result<Vec<u8>, Rejection> {
-        if self.codings.is_empty() {
-            return Ok(body);
-        }
-        let body = encoding::decode(&body, &self.codings, shared.config.max_body_bytes)?;
-        if body.is_empty() { Err(Rejection::BodyMissing) } else { Ok(body) }
-    }
-
-    /// What the rate limit service says, or what its silence means.
-    fn heard(&mut self, shared: &Shared, parcel: Parcel, protobuf: Vec<u8>, answer: Option<&[u8]>, world: &mut World<'_>) -> Step {
-        let Some(service) = &shared.config.rate_limits.service else { return Ok(self.deliver(parcel, protobuf, world)) };
-        let heard = limit_service::judge(service, answer);
-        let failed = match &heard {
-            Ok(heard) => *heard == Heard::Nothing,
-            Err(refusal) => refusal.rejection == Rejection::LimitServiceUnavailable,
-        };
-        world.stats.add(Stat::LimitServiceFailed, u64::from(failed));
-        // Much may have changed while it was asked.
-        let admitted = world.outbox.admit(protobuf.len(), world.now);
-        match heard.map(drop).and(admitted) {
-            Ok(()) => Ok(self.deliver(parcel, protobuf, world)),
-            Err(refusal) => {
-                // The buckets here have nothing to do with it.
-                self.standing = Standing::default();
-                parcel.charge.refund(world.now, world.store, world.stats);
-                Err(refusal)
-            }
-        }
-    }
-
-    fn deliver(&mut self, parcel: Parcel, protobuf: Vec<u8>, world: &mut World<'_>) -> Effect {
-        let ticket = world.outbox.park(protobuf, parcel.records, self.traceparent.take(), world.now);
-        self.phase = Phase::Exporting(parcel);
-        Effect::Deliver(ticket)
-    }
 }
 
 impl Default for Ingest {
@@ -487,35 +343,12 @@ fn verify(token: &[u8], shared: &Shared, world: &mut World<'_>) -> Verdict {
     verdict
 }
 
-/// Nothing can be said of the token until the keys can be had: a fault that passes, never a 401.
-fn no_keys(world: &World<'_>) -> Refusal {
-    Refusal { rejection: Rejection::KeysUnavailable, retry_after: Some(world.keyring.retry_after(world.now)) }
-}
-
 fn limiter<'s>(shared: &'s Shared, claims: &Claims) -> Limiter<'s> {
     Limiter::new(&shared.config.rate_limits, claims.distinction, &claims.issuer, &claims.subject, shared.seed)
 }
 
 fn drained_at_most(shared: &Shared) -> u64 {
     (shared.config.max_body_bytes as u64).saturating_mul(DRAIN)
-}
-
-/// The end of a delivery. What wasn't delivered isn't charged.
-fn settled(parcel: Parcel, outcome: Outcome, world: &mut World<'_>) -> Step {
-    match outcome {
-        Ok(delivery) => Ok(accepted(parcel.records, delivery, world)),
-        Err(refusal) => {
-            parcel.charge.refund(world.now, world.store, world.stats);
-            Err(refusal)
-        }
-    }
-}
-
-fn accepted(records: u64, delivery: Delivery, world: &mut World<'_>) -> Effect {
-    let rejected = delivery.rejected.min(records);
-    world.stats.add(Stat::RequestsAccepted, 1);
-    world.stats.add(Stat::RecordsAccepted, records - rejected);
-    Effect::Reply(reply::accept(records, delivery))
 }
 
 #[cfg(test)]
