@@ -294,7 +294,7 @@ class TestOtherConfigurations:
             return httpx.post(url, json=body, headers=headers, timeout=20).status_code
         one, two = str(uuid.uuid4()), str(uuid.uuid4())
         # More than its bucket holds, so that it doesn't fill in a moment.
-        assert send(one, 1_500) == 200
+        assert [send(one, 900) for _ in range(2)] == [200, 200]
         assert send(one) == 429
         assert send(two) == 200
 

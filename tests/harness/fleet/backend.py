@@ -164,7 +164,7 @@ class Backend:
         return Export(records, len(message.resource_logs), len(body))
 
     def keep(self, export, poisoned):
-        if self.plan.breaks == "acknowledge-and-drop" and self.random.random() < 0.02:
+        if self.plan.breaks == "acknowledge-and-drop" and self.random.random() < 0.1:
             return
         ledger, row = self.ledger, self.row
         for number, record in export.records:
