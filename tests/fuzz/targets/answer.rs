@@ -67,10 +67,13 @@ fn waits(wait: Option<Duration>, retry_after: &[u8]) {
 
 /// What a 2xx says, if it is an OTLP response.
 fn said(content_type: Option<&[u8]>, body: &[u8]) -> Option<Delivery> {
+    let media_type = content_type.map(|value| {
+        let text = String::from_utf8_lossy(value);
+        text.split(';').next().unwrap().trim_matches(|c: char| c.is_ascii_whitespace()).to_ascii_lowercase()
+    });
     if body.is_empty() {
-        return Some(Delivery { rejected: 0 });
+        return (media_type.as_deref() != Some("text/html")).then_some(Delivery { rejected: 0 });
     }
-    let media_type = content_type.map(|value| String::from_utf8_lossy(value).split(';').next().unwrap().trim().to_ascii_lowercase());
     match media_type.as_deref() {
         None | Some("application/x-protobuf") => {
             let response = ExportLogsServiceResponse::decode(body).ok()?;
