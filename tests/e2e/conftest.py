@@ -52,6 +52,28 @@ def backend():
         yield running
 
 
+@pytest.fixture(scope="module")
+def sink():
+    """A backend that the tests of a file share."""
+    with Backend() as running:
+        yield running
+
+
+@pytest.fixture
+def gate(shared_gate, sink):
+    """The gate that the tests of a file share (the file says which: `shared_gate`), with a backend that
+    has forgotten what was before. Afterwards every worker must still do its work."""
+    sink.forget()
+    yield shared_gate
+    sink.forget()
+    shared_gate.good_on_every_worker()
+
+
+@pytest.fixture(params=[False, True], ids=["HTTP/1.1", "HTTP/2"])
+def http2(request):
+    return request.param
+
+
 @pytest.fixture
 def fixture_bytes():
     """fixture_bytes("first-generation.json") is that file's content."""

@@ -8,7 +8,6 @@ import time
 import pytest
 
 from harness import bootstrap
-from harness.backend import Backend
 from harness.behaviours import hang
 from harness.common import wait_until
 from harness.gateways import serving
@@ -51,12 +50,6 @@ BODIES = {
     "a logs for each record": (200, b"{" + b",".join([b'"logs":[0]'] * 1000) + b"}"),
     "nothing but brackets": (400, b'{"logs":' + b"]" * 1_000_000),
 }
-
-
-@pytest.fixture(scope="module")
-def sink():
-    with Backend() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -22,12 +22,6 @@ POISON = "poison"
 
 
 @pytest.fixture(scope="module")
-def sink():
-    with Backend() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def serve(wasm_module, session_key, sink):
     """serve(**export) is a gate of its own, as `serving` makes it."""
     return lambda **export: serving(sink, session_key, config={"export": {**EXPORT, **export}, "rate_limits": None})
@@ -37,14 +31,6 @@ def serve(wasm_module, session_key, sink):
 def shared_gate(serve):
     with serve() as gate:
         yield gate
-
-
-@pytest.fixture
-def gate(shared_gate, sink):
-    sink.forget()
-    yield shared_gate
-    sink.forget()
-    shared_gate.good_on_every_worker()
 
 
 @pytest.fixture

@@ -5,17 +5,10 @@ import json
 
 import pytest
 
-from harness.backend import Backend
 from harness.corners import PLACES, STRINGS, bodies
 from harness.gateways import serving
 
 SHOWN = 10
-
-
-@pytest.fixture(scope="module")
-def sink():
-    with Backend() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

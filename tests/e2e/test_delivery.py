@@ -21,26 +21,12 @@ TIMEOUT_MS = 1000
 JSON = "application/json"
 
 
-@pytest.fixture(scope="module")
-def sink():
-    with Backend() as running:
-        yield running
-
-
 @pytest.fixture(scope="module", params=[1, 2], ids=["1 worker", "2 workers"])
 def shared_gate(request, wasm_module, session_key, sink):
     # What is made of failures by trying again is another file's subject.
     config = {"export": {"timeout_ms": TIMEOUT_MS, "max_retries": 0}}
     with serving(sink, session_key, config=config, concurrency=request.param) as gate:
         yield gate
-
-
-@pytest.fixture
-def gate(shared_gate, sink):
-    sink.forget()
-    yield shared_gate
-    sink.forget()
-    shared_gate.good_on_every_worker()
 
 
 def accepts(gate, accepted=3, rejected=0):

@@ -7,7 +7,6 @@ import zlib
 
 import pytest
 
-from harness.backend import Backend
 from harness.curl import curl
 from harness.gateways import serving
 from harness.memory import resident
@@ -31,23 +30,9 @@ CODERS = {
 
 
 @pytest.fixture(scope="module")
-def sink():
-    with Backend() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def shared_gate(wasm_module, session_key, sink):
     with serving(sink, session_key, config={"rate_limits": None, "max_records": 100}, concurrency=2) as gate:
         yield gate
-
-
-@pytest.fixture
-def gate(shared_gate, sink):
-    sink.forget()
-    yield shared_gate
-    sink.forget()
-    shared_gate.good_on_every_worker()
 
 
 def sent(gate, body, encoding, http2=False, chunked=False):

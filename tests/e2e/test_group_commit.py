@@ -8,7 +8,6 @@ from contextlib import contextmanager
 import pytest
 
 from harness import bootstrap
-from harness.backend import Backend
 from harness.behaviours import BEFORE_HEADERS, broken, hang, status
 from harness.common import wait_until
 from harness.crowd import Crowd, allow_files
@@ -29,12 +28,6 @@ def crowded(document):
     manager["stream_idle_timeout"] = "90s"
 
 
-@pytest.fixture(scope="module")
-def sink():
-    with Backend() as running:
-        yield running
-
-
 @pytest.fixture(scope="module", params=[1, 2], ids=["1 worker", "2 workers"])
 def shared_gate(request, wasm_module, session_key, sink):
     if not allow_files(2 * STREAMS):
@@ -42,14 +35,6 @@ def shared_gate(request, wasm_module, session_key, sink):
     config = {"export": EXPORT, "rate_limits": None}
     with serving(sink, session_key, config=config, edit=crowded, concurrency=request.param) as gate:
         yield gate
-
-
-@pytest.fixture
-def gate(shared_gate, sink):
-    sink.forget()
-    yield shared_gate
-    sink.forget()
-    shared_gate.good_on_every_worker()
 
 
 @pytest.fixture

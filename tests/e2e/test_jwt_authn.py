@@ -12,7 +12,6 @@ import httpx
 import pytest
 
 from harness import bootstrap, tokens
-from harness.backend import Backend
 from harness.gateways import PATH, serving
 from harness.rawhttp import Http1, Http2, head
 
@@ -52,12 +51,6 @@ def ready(gate):
     return gate
 
 
-@pytest.fixture(scope="module")
-def sink():
-    with Backend() as running:
-        yield running
-
-
 @pytest.fixture(scope="module", params=[1, 2], ids=["1 worker", "2 workers"])
 def shared_gate(request, wasm_module, session_key, sink):
     def edit(document):
@@ -77,11 +70,6 @@ def gate(shared_gate, sink):
 @pytest.fixture(params=PATHS)
 def path(request):
     return PATHS[request.param]
-
-
-@pytest.fixture(params=[False, True], ids=["HTTP/1.1", "HTTP/2"])
-def http2(request):
-    return request.param
 
 
 def ask(gate, headers, http2=False, path=PATH, listener=None):

@@ -9,7 +9,6 @@ import time
 import pytest
 
 from harness import bootstrap, ratelimit, tokens
-from harness.backend import Backend
 from harness.collector import free_port
 from harness.common import wait_until
 from harness.gateways import serving
@@ -30,12 +29,6 @@ descriptors:
   - key: session
     rate_limit: { unit: day, requests_per_unit: 10 }
 """
-
-
-@pytest.fixture(scope="module")
-def sink():
-    with Backend() as running:
-        yield running
 
 
 def asking(sink, key, port, *, failure_mode="allow", timeout_ms=500, concurrency=1, user=BUCKET, edit_more=None):

@@ -1,17 +1,9 @@
 """Short versions of what `make limits` measures at length: a bucket that is exact under fire, and a
 memory that doesn't know how many users there are."""
 
-import pytest
 
 from harness import limits
-from harness.backend import Backend
 from harness.gateways import serving
-
-
-@pytest.fixture(scope="module")
-def sink():
-    with Backend() as running:
-        yield running
 
 
 def test_no_more_than_the_bucket_its_refill_and_one_request(wasm_module, session_key, sink):

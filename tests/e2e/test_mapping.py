@@ -9,19 +9,12 @@ import pytest
 
 from harness import expected as rules
 from harness import otlp
-from harness.backend import Backend
 from harness.common import FIXTURES
 from harness.expected import SECOND, Window, differences, expected, rfc3339
 from harness.gateways import serving
 
 SUBJECT = "subject-of-the-token"
 NOW = "2026-02-06T12:00:00.000Z"
-
-
-@pytest.fixture(scope="module")
-def sink():
-    with Backend() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

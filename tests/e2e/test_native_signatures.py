@@ -11,7 +11,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from harness import tokens
-from harness.backend import Backend
 from harness.gateways import serving
 
 BATCH = {"logs": [{"message": "one"}]}
@@ -29,12 +28,6 @@ ORDERS = {
                  "C7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973", 16),
 }
 HASHES = {"ES256": hashes.SHA256(), "ES384": hashes.SHA384()}
-
-
-@pytest.fixture(scope="module")
-def sink():
-    with Backend() as running:
-        yield running
 
 
 @pytest.fixture(params=KEYS)

@@ -13,7 +13,6 @@ import time
 import pytest
 
 from harness import bootstrap
-from harness.backend import Backend
 from harness.behaviours import hang, status
 from harness.common import wait_until
 from harness.curl import curl
@@ -28,12 +27,6 @@ ONE = {"logs": [{"message": "one"}]}
 names = (f"limited-{number}" for number in itertools.count())
 
 
-@pytest.fixture(scope="module")
-def sink():
-    with Backend() as running:
-        yield running
-
-
 @pytest.fixture(scope="module", params=[1, 2], ids=["1 worker", "2 workers"])
 def shared_gate(request, wasm_module, session_key, sink):
     limits = {"unit": "requests", "user": USER, "session": SESSION}
@@ -41,14 +34,6 @@ def shared_gate(request, wasm_module, session_key, sink):
     config = {"rate_limits": limits, "export": {"max_retries": 0, "max_in_flight": 100}}
     with serving(sink, session_key, config=config, concurrency=request.param) as gate:
         yield gate
-
-
-@pytest.fixture
-def gate(shared_gate, sink):
-    sink.forget()
-    yield shared_gate
-    sink.forget()
-    shared_gate.good_on_every_worker()
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import time
 import pytest
 
 from harness import bootstrap, tokens
-from harness.backend import Backend
 from harness.common import LOOPBACK, wait_until
 from harness.curl import AnswerLost, curl
 from harness.echo import Echo
@@ -53,12 +52,6 @@ def echo():
         yield running
 
 
-@pytest.fixture(scope="module")
-def sink():
-    with Backend() as running:
-        yield running
-
-
 @pytest.fixture(scope="module", params=[1, 2], ids=["1 worker", "2 workers"])
 def shared_gate(request, wasm_module, session_key, sink, echo):
     """Everything but the ingest path goes to the echo upstream. A second listener does the
@@ -85,11 +78,6 @@ def gate(shared_gate, sink, echo):
     echo.take()
     yield shared_gate
     shared_gate.good_on_every_worker()
-
-
-@pytest.fixture(params=[False, True], ids=["HTTP/1.1", "HTTP/2"])
-def http2(request):
-    return request.param
 
 
 def is_problem(answer, details):

@@ -8,7 +8,6 @@ import pytest
 import yaml
 
 from harness import bootstrap, tokens
-from harness.backend import Backend
 from harness.common import ROOT, wait_until
 from harness.envoy import validate
 from harness.gateways import serving
@@ -25,12 +24,6 @@ def examples(heading):
     _, found, rest = TEXT.partition(f"\n## {heading}\n")
     assert found, f"no heading {heading!r}"
     return re.findall(r"^```yaml\n(.*?)^```$", rest.split("\n## ")[0], re.M | re.S)
-
-
-@pytest.fixture(scope="module")
-def sink():
-    with Backend() as running:
-        yield running
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from harness import tokens
-from harness.backend import Backend
 from harness.gateways import PATH, serving
 from harness.rawhttp import Http1, Http2, head
 
@@ -39,12 +38,6 @@ PROVIDERS = [
 KEYS = {"rsa": RSA, "ec": EC, "ec384": EC384, "okp": OKP}
 
 
-@pytest.fixture(scope="module")
-def sink():
-    with Backend() as running:
-        yield running
-
-
 @pytest.fixture(scope="module", params=[1, 2], ids=["1 worker", "2 workers"])
 def shared_gate(request, wasm_module, session_key, sink):
     config = {"auth": {"providers": PROVIDERS}}
@@ -57,11 +50,6 @@ def gate(shared_gate, sink):
     sink.forget()
     yield shared_gate
     shared_gate.good_on_every_worker()
-
-
-@pytest.fixture(params=[False, True], ids=["HTTP/1.1", "HTTP/2"])
-def http2(request):
-    return request.param
 
 
 def good(name, **claims):

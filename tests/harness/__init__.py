@@ -24,6 +24,7 @@ for Logfire, tokens, and the local stack made of them.
     wasm        the imports of a module
     sample      a realistic batch of client records
     fleet       clients in the field, a backend that fails, an Envoy that dies; `make fleet`
+    gobuild     builds what the two below need that is written in Go
     ratelimit   rate limit services: the Envoy project's, where Go is at hand, and one that misbehaves
     soak        good and bad traffic for a long time, and what it does to Envoy; `make soak`
     limits      do the limits hold, at length; `make limits`. load is its client

@@ -14,18 +14,16 @@ import http.client
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 from google.protobuf import json_format
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from . import otlp
+from . import gobuild, otlp
 from .common import LOOPBACK, ROOT, TARGET, Problem, wait_until
 
 MANIFEST = ROOT / "tests" / "collector" / "builder.yaml"
@@ -46,31 +44,11 @@ def missing():
     Builds it, which takes some minutes the first time."""
     if BINARY.exists() and STAMP.exists() and STAMP.read_text() == fingerprint():
         return None
-    if not shutil.which("go"):
-        return "Go is not installed, so the OpenTelemetry Collector cannot be built"
-    HOME.mkdir(parents=True, exist_ok=True)
-    log = HOME / "build.log"
-    print(f"building the OpenTelemetry Collector {VERSION}, which takes some minutes", file=sys.stderr, flush=True)
-    # Not the flags that a machine sets for its own projects; and the collector's
-    # version is not that of this repository.
-    environment = {**os.environ, "GOFLAGS": "-buildvcs=false", "GOWORK": "off"}
-    with log.open("wb") as output:
-        # A session of its own, so that the compilers can be ended with it.
-        build = subprocess.Popen(["go", "run", BUILDER, "--config", str(MANIFEST)], cwd=ROOT, env=environment,
-                                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
-        try:
-            status = build.wait(BUILD_SECONDS)
-        except BaseException as fault:
-            os.killpg(build.pid, signal.SIGTERM)
-            build.wait()
-            if not isinstance(fault, subprocess.TimeoutExpired):
-                raise
-            return f"building the OpenTelemetry Collector took more than {BUILD_SECONDS} s (no network?)"
-    if status != 0:
-        said = " ".join(log.read_text(errors="replace").split())[-200:]
-        return f"the OpenTelemetry Collector could not be built (all of target/collector/build.log tells why): …{said}"
-    STAMP.write_text(fingerprint())
-    return None
+    reason = gobuild.build(f"the OpenTelemetry Collector {VERSION}", HOME,
+                           ["go", "run", BUILDER, "--config", str(MANIFEST)], cwd=ROOT, seconds=BUILD_SECONDS)
+    if reason is None:
+        STAMP.write_text(fingerprint())
+    return reason
 
 
 def fingerprint():

@@ -11,12 +11,10 @@ import functools
 import hashlib
 import http.client
 import os
-import shutil
 import signal
 import socket
 import struct
 import subprocess
-import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -26,7 +24,7 @@ import h2.connection
 import h2.events
 import h2.exceptions
 
-from . import bootstrap
+from . import bootstrap, gobuild
 from .collector import free_port
 from .common import LOOPBACK, ROOT, TARGET, Problem, wait_until
 from .rawhttp import frames_of
@@ -45,31 +43,13 @@ def missing():
     which takes some minutes the first time."""
     if SERVICE.exists() and REDIS.exists() and STAMP.exists() and STAMP.read_text() == fingerprint():
         return None
-    if not shutil.which("go"):
-        return "Go is not installed, so envoyproxy/ratelimit cannot be built"
     (HOME / "bin").mkdir(parents=True, exist_ok=True)
-    log = HOME / "build.log"
-    print("building envoyproxy/ratelimit, which takes some minutes", file=sys.stderr, flush=True)
-    # Not the flags that a machine sets for its own projects.
-    environment = {**os.environ, "GOFLAGS": "-buildvcs=false -mod=readonly", "GOWORK": "off"}
     command = ["go", "build", "-o", f"{HOME / 'bin'}/", "./redis", "github.com/envoyproxy/ratelimit/src/service_cmd"]
-    with log.open("wb") as output:
-        # A session of its own, so that the compilers can be ended with it.
-        build = subprocess.Popen(command, cwd=SOURCE, env=environment, stdin=subprocess.DEVNULL,
-                                 stdout=output, stderr=output, start_new_session=True)
-        try:
-            status = build.wait(BUILD_SECONDS)
-        except BaseException as fault:
-            os.killpg(build.pid, signal.SIGTERM)
-            build.wait()
-            if not isinstance(fault, subprocess.TimeoutExpired):
-                raise
-            return f"building envoyproxy/ratelimit took more than {BUILD_SECONDS} s (no network?)"
-    if status != 0:
-        said = " ".join(log.read_text(errors="replace").split())[-200:]
-        return f"envoyproxy/ratelimit could not be built (all of target/ratelimit/build.log tells why): …{said}"
-    STAMP.write_text(fingerprint())
-    return None
+    reason = gobuild.build("envoyproxy/ratelimit", HOME, command,
+                           cwd=SOURCE, seconds=BUILD_SECONDS, flags="-mod=readonly")
+    if reason is None:
+        STAMP.write_text(fingerprint())
+    return reason
 
 
 def fingerprint():

@@ -254,3 +254,54 @@ fn a_batch_without_records_asks_nobody() {
     let mut gateway = asking("deny");
     assert_eq!(gateway.reply(&Request { body: Some(br#"{"logs":[]}"#.to_vec()), ..good() }).status, 200);
 }
+
+#[test]
+fn a_user_at_the_limit_waits_and_nobody_else_does() {
+    let mut gateway = limited(json!({"user": {"max_tokens": 3, "tokens_per_fill": 1, "fill_interval_ms": 10_000}}));
+    assert_eq!(gateway.deliver(&from("a", "1"), ok()).0.status, 200);
+    assert_eq!(gateway.deliver(&from("a", "2"), ok()).0.status, 200, "one token is left, and may be overdrawn");
+    let reply = gateway.reply(&from("a", "3"));
+    assert_eq!((reply.status, reply.details), (429, "user_rate_limited"));
+    assert_eq!(retry_after(&reply), Some("11"), "a token that is owed, and then more than nothing");
+    assert_eq!(gateway.deliver(&from("b", "1"), ok()).0.status, 200);
+    gateway.now += std::time::Duration::from_secs(11);
+    assert_eq!(gateway.deliver(&from("a", "3"), ok()).0.status, 200);
+}
+
+#[test]
+fn a_session_at_the_limit_leaves_its_users_other_sessions_alone() {
+    let mut gateway = limited(json!({"session": {"max_tokens": 1, "fill_interval_ms": 60_000}}));
+    assert_eq!(gateway.deliver(&from("a", "1"), ok()).0.status, 200);
+    assert_eq!(gateway.reply(&from("a", "1")).details, "session_rate_limited");
+    assert_eq!(gateway.deliver(&from("a", "2"), ok()).0.status, 200);
+    assert_eq!(gateway.deliver(&from("b", "1"), ok()).0.status, 200, "another user's session of the same name");
+}
+
+#[test]
+fn without_a_session_in_the_token_the_batchs_own_counts() {
+    let mut gateway = limited(json!({"session": {"max_tokens": 1, "fill_interval_ms": 60_000}}));
+    let request =
+        |session: &str| Request { body: Some(format!(r#"{{"logs":[{{"sessionId":"{session}"}}]}}"#).into_bytes()), ..from("a", "") };
+    assert_eq!(gateway.deliver(&request("x"), ok()).0.status, 200);
+    assert_eq!(gateway.reply(&request("x")).details, "session_rate_limited");
+    assert_eq!(gateway.deliver(&request("y"), ok()).0.status, 200);
+}
+
+#[test]
+fn what_was_not_delivered_is_not_charged() {
+    let mut gateway = limited(json!({"user": {"max_tokens": 1, "fill_interval_ms": 60_000}}));
+    for _ in 0..5 {
+        assert_eq!(gateway.deliver(&good(), Answer::Reset).0.status, 502);
+    }
+    assert_eq!(gateway.deliver(&good(), ok()).0.status, 200);
+    assert_eq!(gateway.reply(&good()).status, 429);
+}
+
+#[test]
+fn what_is_refused_for_its_body_is_not_charged() {
+    let mut gateway = limited(json!({"unit": "requests", "user": {"max_tokens": 1, "fill_interval_ms": 60_000}}));
+    for _ in 0..5 {
+        assert_eq!(gateway.reply(&Request { body: Some(b"{".to_vec()), ..good() }).status, 400);
+    }
+    assert_eq!(gateway.deliver(&good(), ok()).0.status, 200);
+}
