@@ -30,5 +30,5 @@ pub mod request;
 pub mod stats;
 pub mod token;
 
-#[cfg(target_arch = "wasm32")]
+#[cfg(all(target_arch = "wasm32", feature = "host"))]
 mod host;

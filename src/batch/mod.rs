@@ -8,6 +8,7 @@ pub mod json;
 mod repair;
 
 use crate::rejection::Rejection;
+use bumpalo::Bump;
 use json::{Json, Kind, NotJson};
 pub use repair::repair;
 
@@ -45,26 +46,43 @@ pub enum Field {
 }
 
 impl Field {
-    /// The field of that name, in either generation's spelling.
-    pub fn named(name: &[u8]) -> Option<Field> {
+    /// The field of that name, and in which generation's spelling it is.
+    #[inline]
+    pub fn named(name: &[u8]) -> Option<(Field, Spelling)> {
+        use Spelling::{First, Second};
         Some(match name {
-            b"timestamp" => Field::Timestamp,
-            b"level" => Field::Level,
-            b"logger" => Field::Logger,
-            b"message" => Field::Message,
-            b"attributes" => Field::Attributes,
-            b"error" => Field::Error,
-            b"stackTrace" | b"stack_trace" => Field::StackTrace,
-            b"traceId" | b"trace_id" => Field::TraceId,
-            b"spanId" | b"span_id" => Field::SpanId,
-            b"installId" | b"install_id" => Field::InstallId,
-            b"sessionId" | b"session_id" => Field::SessionId,
-            b"userId" | b"user_id" => Field::UserId,
-            b"active_run" => Field::ActiveRun,
-            b"breadcrumbs" => Field::Breadcrumbs,
+            b"timestamp" => (Field::Timestamp, First),
+            b"level" => (Field::Level, First),
+            b"logger" => (Field::Logger, First),
+            b"message" => (Field::Message, First),
+            b"attributes" => (Field::Attributes, First),
+            b"error" => (Field::Error, First),
+            b"stackTrace" => (Field::StackTrace, First),
+            b"stack_trace" => (Field::StackTrace, Second),
+            b"traceId" => (Field::TraceId, First),
+            b"trace_id" => (Field::TraceId, Second),
+            b"spanId" => (Field::SpanId, First),
+            b"span_id" => (Field::SpanId, Second),
+            b"installId" => (Field::InstallId, First),
+            b"install_id" => (Field::InstallId, Second),
+            b"sessionId" => (Field::SessionId, First),
+            b"session_id" => (Field::SessionId, Second),
+            b"userId" => (Field::UserId, First),
+            b"user_id" => (Field::UserId, Second),
+            b"active_run" => (Field::ActiveRun, First),
+            b"breadcrumbs" => (Field::Breadcrumbs, First),
             _ => return None,
         })
     }
+}
+
+/// The two generations of clients spell some fields differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spelling {
+    /// As the first does, or as both do.
+    First,
+    /// With `_`.
+    Second,
 }
 
 /// Who is told what the body holds. Each method must read exactly one value from `json`.
@@ -88,15 +106,15 @@ pub trait Visitor<'a> {
     fn sent_at(&mut self, json: &mut Json<'a>) -> Result<(), NotJson>;
 }
 
-/// Reads a body from front to back.
+/// Reads a body from front to back. What it says with escapes is kept in `arena`.
 ///
 /// Every `logs` array is read, so that no record is lost; of `resource` and `sent_at` the first one
 /// that isn't null counts. Other fields of the envelope are passed over.
 ///
 /// # Errors
 /// A body that is no JSON, or no envelope. What was visited until then must not be used.
-pub fn read<'a>(body: &'a [u8], visitor: &mut dyn Visitor<'a>) -> Result<(), Rejection> {
-    let mut json = Json::new(body);
+pub fn read<'a>(body: &'a [u8], arena: &'a Bump, visitor: &mut impl Visitor<'a>) -> Result<(), Rejection> {
+    let mut json = Json::new(body, arena);
     let found = envelope(&mut json, visitor).and_then(|found| json.end().map(|()| found));
     match found {
         Ok(true) => Ok(()),
@@ -106,7 +124,7 @@ pub fn read<'a>(body: &'a [u8], visitor: &mut dyn Visitor<'a>) -> Result<(), Rej
 }
 
 /// Whether there is an array `logs`.
-fn envelope<'a>(json: &mut Json<'a>, visitor: &mut dyn Visitor<'a>) -> Result<bool, NotJson> {
+fn envelope<'a>(json: &mut Json<'a>, visitor: &mut impl Visitor<'a>) -> Result<bool, NotJson> {
     if json.peek()? != Kind::Object {
         return json.skip().map(|()| false);
     }
@@ -114,7 +132,7 @@ fn envelope<'a>(json: &mut Json<'a>, visitor: &mut dyn Visitor<'a>) -> Result<bo
     let (mut resource, mut sent_at) = (false, false);
     let mut key = json.object()?;
     while let Some(name) = key {
-        match name.as_ref() {
+        match name {
             b"logs" if json.peek()? == Kind::Array => {
                 found = true;
                 records(json, visitor)?;
@@ -134,7 +152,7 @@ fn envelope<'a>(json: &mut Json<'a>, visitor: &mut dyn Visitor<'a>) -> Result<bo
     Ok(found)
 }
 
-fn records<'a>(json: &mut Json<'a>, visitor: &mut dyn Visitor<'a>) -> Result<(), NotJson> {
+fn records<'a>(json: &mut Json<'a>, visitor: &mut impl Visitor<'a>) -> Result<(), NotJson> {
     let mut more = json.array()?;
     while more {
         visitor.record(json)?;

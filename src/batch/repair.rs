@@ -35,7 +35,7 @@ pub fn repair(body: &mut [u8]) -> usize {
 }
 
 /// The UTF-16 code unit of the escape `\uXXXX` at `at`, if one stands there.
-fn code_unit(body: &[u8], at: usize) -> Option<u32> {
+pub(super) fn code_unit(body: &[u8], at: usize) -> Option<u32> {
     let [b'\\', b'u', digits @ ..] = body.get(at..at + 6)? else {
         return None;
     };

@@ -1,10 +1,13 @@
 //! A list of attributes in which no name stands twice, and the client never poses as the server.
 
+use super::Tally;
 use super::keys::Keys;
-use super::{Tally, value, wire};
+use super::out::Out;
+use super::value::{self, Place};
 use crate::batch::json::{Json, Kind, NotJson, Text};
 use crate::stats::Oddity;
-use std::borrow::Cow;
+use serde_json::Value;
+use std::ops::Range;
 
 /// Attributes of one record or resource, the filter's own among them; more are counted as dropped.
 /// OpenTelemetry's SDKs keep 128 by default; this bounds what one record may cost a backend's index.
@@ -19,11 +22,13 @@ const RENAMES: usize = LONGEST_NAME / b"client.".len() + 2;
 /// Whether a name belongs to the filter.
 pub type Own<'f> = &'f dyn Fn(&[u8]) -> bool;
 
-/// Attributes while they are written.
+/// Attributes while they are written, one list after another.
 #[derive(Debug, Default)]
 pub struct Attributes<'a> {
     tag: u32,
-    out: Vec<u8>,
+    out: Out,
+    /// Where the present list begins.
+    start: usize,
     names: Keys<'a>,
     raw: Keys<'a>,
     /// The filter's own, and the client's.
@@ -31,20 +36,24 @@ pub struct Attributes<'a> {
     count: u64,
     dropped: u64,
     /// Where the client's stand, in case the last must make room.
-    places: Vec<(usize, usize)>,
+    places: Vec<Range<usize>>,
 }
 
 impl<'a> Attributes<'a> {
     /// None yet, to be written as field `tag`.
     pub fn new(tag: u32) -> Attributes<'a> {
-        Attributes { tag, ..Attributes::default() }
+        Attributes::with_capacity(tag, 0)
     }
 
-    /// Begins anew with the `own` attributes that `out` holds; keeps the memory.
-    pub fn restart(&mut self, tag: u32, out: &[u8], own: u64) {
-        self.tag = tag;
-        self.out.clear();
-        self.out.extend_from_slice(out);
+    /// With room for so many bytes.
+    pub fn with_capacity(tag: u32, bytes: usize) -> Attributes<'a> {
+        Attributes { tag, out: Out::with_capacity(bytes), ..Attributes::default() }
+    }
+
+    /// Begins another list, with the `own` attributes that `written` holds.
+    pub fn begin(&mut self, written: &[u8], own: u64) {
+        self.start = self.out.len();
+        self.out.put(written);
         self.names.clear();
         self.raw.clear();
         self.own = own;
@@ -53,16 +62,22 @@ impl<'a> Attributes<'a> {
         self.places.clear();
     }
 
-    /// Ends the list: the last of the client's make room for the filter's own.
-    pub fn finish(&mut self, tally: &mut Tally) {
-        while self.own + self.count > MOST
-            && let Some((start, end)) = self.places.pop()
+    /// Ends the list: the last of the client's make room for the filter's own, and for `later` ones that
+    /// are written elsewhere.
+    pub fn finish(&mut self, later: u64, tally: &mut Tally) {
+        while self.own + later + self.count > MOST
+            && let Some(place) = self.places.pop()
         {
-            self.out.splice(start..end.min(self.out.len()), []);
+            self.out.remove(place);
             self.count -= 1;
             self.dropped += 1;
             tally.one(Oddity::DroppedAttribute);
         }
+    }
+
+    /// Which of the client's makes room if there is one more than the `later` ones; `None`: there is room.
+    pub fn last_if_full(&self, later: u64) -> Option<Range<usize>> {
+        if self.own + later + self.count < MOST { None } else { self.places.last().cloned() }
     }
 
     /// How many of the client's had no room.
@@ -70,29 +85,32 @@ impl<'a> Attributes<'a> {
         self.dropped
     }
 
-    /// What has been written.
+    /// Where the present list stands in what has been written.
+    pub fn range(&self) -> Range<usize> {
+        self.start..self.out.len()
+    }
+
+    /// All lists that have been written.
     pub fn bytes(&self) -> &[u8] {
-        &self.out
+        self.out.as_slice()
     }
 
-    /// What has been written.
+    /// All lists that have been written.
     pub fn into_bytes(self) -> Vec<u8> {
-        self.out
+        self.out.into_vec()
     }
 
-    /// Writes an attribute of the filter's own; no client's name can be the same.
-    pub fn write_own(&mut self, name: &[u8], value: impl FnOnce(&mut Vec<u8>)) {
+    /// Writes an attribute of the filter's own, a string; no client's name can be the same.
+    #[inline]
+    pub fn text(&mut self, name: &[u8], text: &[u8]) {
         self.own += 1;
-        self.write(name, value);
+        value::text(&mut self.out, Place::Pair(self.tag, name), text);
     }
 
-    fn write(&mut self, name: &[u8], value: impl FnOnce(&mut Vec<u8>)) {
-        let pair = wire::begin(&mut self.out, self.tag);
-        wire::string(&mut self.out, value::field::KEY, name);
-        let any = wire::begin(&mut self.out, value::field::VALUE);
-        value(&mut self.out);
-        wire::end(&mut self.out, any);
-        wire::end(&mut self.out, pair);
+    /// The same for a value of the configuration.
+    pub fn configured(&mut self, name: &[u8], value: &Value) {
+        self.own += 1;
+        value::configured(&mut self.out, Place::Pair(self.tag, name), value);
     }
 
     /// Reads one value and writes it as an attribute of the filter's own; null is left out.
@@ -103,9 +121,8 @@ impl<'a> Attributes<'a> {
         if json.peek()? == Kind::Null {
             return json.null();
         }
-        let mut result = Ok(());
-        self.write_own(name, |out| result = value::any(json, out, tally));
-        result
+        self.own += 1;
+        value::read(json, &mut self.out, Place::Pair(self.tag, name), tally)
     }
 
     /// Reads one value and writes it as the client's attribute of that name; null is left out. Whether
@@ -118,18 +135,17 @@ impl<'a> Attributes<'a> {
             return json.null().map(|()| false);
         }
         let room = self.count < MOST;
-        let Some(name) = room.then(|| self.free(name, own, tally)).flatten() else {
+        let Some(name) = room.then(|| self.free(name, json, own, tally)).flatten() else {
             self.dropped += 1;
             tally.one(Oddity::DroppedAttribute);
             return json.skip().map(|()| false);
         };
         let start = self.out.len();
-        let mut result = Ok(());
-        self.write(&name, |out| result = value::any(json, out, tally));
+        value::read(json, &mut self.out, Place::Pair(self.tag, name), tally)?;
         self.count += 1;
-        self.places.push((start, self.out.len()));
-        self.names.insert(&name);
-        result.map(|()| true)
+        self.places.push(start..self.out.len());
+        self.names.add(name);
+        Ok(true)
     }
 
     /// How many of the client's are there.
@@ -152,11 +168,11 @@ impl<'a> Attributes<'a> {
         let mut found = None;
         let mut key = json.object()?;
         while let Some(name) = key {
-            if !self.raw.insert(&name) {
+            if !self.raw.insert(name) {
                 tally.one(Oddity::DuplicateKey);
                 json.skip()?;
             } else {
-                let is_wanted = wanted(&name);
+                let is_wanted = wanted(name);
                 if self.read(name, json, own, tally)? && is_wanted {
                     found = Some(self.count);
                 }
@@ -167,18 +183,20 @@ impl<'a> Attributes<'a> {
     }
 
     /// The name under which an attribute of the client's may stand, if there is one.
-    fn free(&self, name: Text<'a>, own: Own<'_>, tally: &mut Tally) -> Option<Text<'a>> {
-        let mut name = cut(name);
-        for tries in 0..RENAMES {
-            if !own(&name) && !self.names.contains(&name) {
-                if tries > 0 {
-                    tally.one(Oddity::RenamedAttribute);
-                }
-                return Some(name);
+    fn free(&self, name: Text<'a>, json: &Json<'a>, own: Own<'_>, tally: &mut Tally) -> Option<Text<'a>> {
+        let name = cut(name);
+        let taken = |name: &[u8]| own(name) || self.names.contains(name);
+        if !taken(name) {
+            return Some(name);
+        }
+        let mut renamed = name.to_vec();
+        for _ in 1..RENAMES {
+            renamed.splice(..0, *b"client.");
+            renamed.truncate(cut(&renamed).len());
+            if !taken(&renamed) {
+                tally.one(Oddity::RenamedAttribute);
+                return Some(json.keep(&renamed));
             }
-            let mut longer = b"client.".to_vec();
-            longer.extend_from_slice(&name);
-            name = cut(Cow::Owned(longer));
         }
         None
     }
@@ -190,5 +208,5 @@ fn cut(name: Text<'_>) -> Text<'_> {
         return name;
     }
     let end = (0..=LONGEST_NAME).rev().find(|&end| name.get(end).is_some_and(|b| b & 0xC0 != 0x80)).unwrap_or(0);
-    Cow::Owned(name.get(..end).unwrap_or_default().to_vec())
+    name.get(..end).unwrap_or_default()
 }

@@ -75,23 +75,28 @@ const MICROSECOND: i128 = 1_000;
 /// Where each record of a batch belongs; `None` if all may stay where they are.
 ///
 /// `sent_at` is the device's clock when it sent the batch, if it said so.
-pub fn plan(stamps: &[Stamp], sent_at: Option<i128>, received: Duration, window: Option<Window>) -> Option<Vec<Placement>> {
+pub fn plan(
+    stamps: impl Iterator<Item = Stamp> + Clone,
+    sent_at: Option<i128>,
+    received: Duration,
+    window: Option<Window>,
+) -> Option<Vec<Placement>> {
     let window = window?;
     let now = received.as_nanos() as i128;
     let (oldest, newest) = (now - window.past.as_nanos() as i128, now + window.future.as_nanos() as i128);
-    let drift = drift(stamps, sent_at, now);
-    let moved = |stamp: &Stamp| match *stamp {
+    let drift = drift(stamps.clone(), sent_at, now);
+    let moved = |stamp: Stamp| match stamp {
         Stamp::At(at) => Some(at.saturating_add(drift)),
         Stamp::Missing | Stamp::Unparsable => None,
     };
-    let inside = stamps.iter().filter_map(moved).all(|at| (oldest..=newest).contains(&at));
+    let inside = stamps.clone().filter_map(moved).all(|at| (oldest..=newest).contains(&at));
     if drift == 0 && inside {
         return None;
     }
     let mut old = 0;
-    let mut new = stamps.iter().filter_map(moved).filter(|&at| at > newest).count() as i128;
-    let place = |stamp: &Stamp| match moved(stamp) {
-        None => Placement::as_sent(*stamp, received),
+    let mut new = stamps.clone().filter_map(moved).filter(|&at| at > newest).count() as i128;
+    let place = |stamp: Stamp| match moved(stamp) {
+        None => Placement::as_sent(stamp, received),
         Some(at) if at < oldest => {
             old += 1;
             Placement { at: (oldest + (old - 1) * MICROSECOND).min(now), adjustment: Some(Adjustment::TooOld) }
@@ -102,16 +107,16 @@ pub fn plan(stamps: &[Stamp], sent_at: Option<i128>, received: Duration, window:
         }
         Some(at) => Placement { at, adjustment: (drift != 0).then_some(Adjustment::ClockDrift) },
     };
-    Some(stamps.iter().map(place).collect())
+    Some(stamps.map(place).collect())
 }
 
 /// How far all timestamps of the batch move; 0 where the clock isn't known to be wrong.
-fn drift(stamps: &[Stamp], sent_at: Option<i128>, now: i128) -> i128 {
+fn drift(stamps: impl Iterator<Item = Stamp>, sent_at: Option<i128>, now: i128) -> i128 {
     if let Some(sent_at) = sent_at {
         let drift = now.saturating_sub(sent_at);
         return if drift.abs() >= TOLERANCE { drift } else { 0 };
     }
-    let newest = stamps.iter().filter_map(|stamp| if let Stamp::At(at) = stamp { Some(*at) } else { None }).max();
+    let newest = stamps.filter_map(|stamp| if let Stamp::At(at) = stamp { Some(at) } else { None }).max();
     // A clock that is ahead shows in a record from the future. One that is slow looks like a phone
     // that was offline.
     match newest {
@@ -137,7 +142,7 @@ mod tests {
 
     fn planned(stamps: &[Stamp], sent_at: Option<Stamp>) -> Option<Vec<(i128, Option<Adjustment>)>> {
         let sent_at = sent_at.map(|stamp| if let Stamp::At(at) = stamp { at } else { 0 });
-        let plan = plan(stamps, sent_at, NOW, Some(WINDOW))?;
+        let plan = plan(stamps.iter().copied(), sent_at, NOW, Some(WINDOW))?;
         Some(plan.into_iter().map(|p| (p.at - now(), p.adjustment)).collect())
     }
 
@@ -148,7 +153,7 @@ mod tests {
         assert_eq!(planned(&[at(-84_600), at(0), at(60)], None), None);
         assert_eq!(planned(&[Stamp::Missing, Stamp::Unparsable], None), None);
         assert_eq!(planned(&[at(-10)], Some(at(59))), None);
-        assert_eq!(plan(&[at(9_999_999)], None, NOW, None), None);
+        assert_eq!(plan([at(9_999_999)].into_iter(), None, NOW, None), None);
     }
 
     #[test]
@@ -178,7 +183,7 @@ mod tests {
     #[test]
     fn no_clock_is_too_wrong() {
         for stamp in [i128::MIN, i128::MAX, 0] {
-            let plan = plan(&[Stamp::At(stamp), at(0)], None, NOW, Some(WINDOW)).unwrap();
+            let plan = plan([Stamp::At(stamp), at(0)].into_iter(), None, NOW, Some(WINDOW)).unwrap();
             assert!(plan.iter().all(|p| (p.at - now()).abs() <= 84_600 * S));
         }
     }

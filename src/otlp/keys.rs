@@ -17,22 +17,28 @@ pub struct Keys<'a> {
 impl<'a> Keys<'a> {
     /// Adds a name. `false`: it was there already.
     #[inline]
-    pub fn insert(&mut self, name: &Text<'a>) -> bool {
-        if self.contains(name) {
-            return false;
+    pub fn insert(&mut self, name: Text<'a>) -> bool {
+        let new = !self.contains(name);
+        if new {
+            self.add(name);
         }
+        new
+    }
+
+    /// Adds a name that isn't there yet.
+    #[inline]
+    pub fn add(&mut self, name: Text<'a>) {
         if self.few.len() < FEW {
-            self.few.push(name.clone());
+            self.few.push(name);
         } else {
-            self.many.insert(name.clone());
+            self.many.insert(name);
         }
-        true
     }
 
     /// Whether the name has been added.
     #[inline]
     pub fn contains(&self, name: &[u8]) -> bool {
-        self.few.iter().any(|seen| seen.as_ref() == name) || (!self.many.is_empty() && self.many.contains(name))
+        self.few.contains(&name) || (!self.many.is_empty() && self.many.contains(name))
     }
 
     /// Forgets all names and keeps the memory.
@@ -46,15 +52,14 @@ impl<'a> Keys<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::borrow::Cow;
 
     #[test]
     fn each_name_is_new_once_however_many_there_are() {
         let mut keys = Keys::default();
+        let names: Vec<String> = (0..100).map(|i| format!("k{i}")).collect();
         for round in 0..2 {
-            for i in 0..100 {
-                let name: Text<'_> = Cow::Owned(format!("k{i}").into_bytes());
-                assert_eq!(keys.insert(&name), round == 0, "{i} in round {round}");
+            for name in &names {
+                assert_eq!(keys.insert(name.as_bytes()), round == 0, "{name} in round {round}");
             }
         }
         keys.clear();

@@ -1,17 +1,21 @@
 //! Records + claims + `now` → one OTLP `ExportLogsServiceRequest`, as protobuf.
 //!
 //! The whole mapping is docs/mapping.md; this folder has a file for each part of it. The body is
-//! read once and written straight into the output. Only a batch whose clock is wrong is read a
-//! second time, since how far it moves is known at its end. Nothing here refuses a record: what is
-//! odd is kept, renamed or counted.
+//! read once. Bodies and attributes are encoded as they are met; the records are put together at
+//! the end, when their lengths are known, and how far the batch's clock is wrong. Nothing here
+//! refuses a record: what is odd is kept, renamed or counted.
 //!
 //! Encoded requests may be concatenated byte for byte: that is how repeated fields work.
 
 mod attributes;
 mod clock;
+mod entry;
 mod exception;
 mod keys;
+mod meaning;
+mod out;
 mod record;
+mod scopes;
 mod timestamp;
 mod uid;
 mod value;
@@ -23,11 +27,12 @@ use crate::config::Mapping;
 use crate::rejection::Rejection;
 use crate::stats::Oddity;
 use attributes::Attributes;
-use clock::{Placement, Stamp};
+use bumpalo::Bump;
+use entry::Entry;
+use out::Out;
 use record::Scratch;
+use scopes::Scopes;
 use serde_json::{Map, Value};
-use std::borrow::Cow;
-use std::collections::HashMap;
 use std::time::Duration;
 use uid::Uids;
 
@@ -61,14 +66,11 @@ pub struct Encoded {
 /// A body that is no JSON or no envelope, or too many records. What a record holds is no reason.
 pub fn encode(body: &mut [u8], known: Known<'_>, mapping: &Mapping) -> Result<Encoded, Rejection> {
     let repaired = batch::repair(body);
-    let mut batch = Batch::new(known, mapping, None);
-    batch::read(body, &mut batch)?;
+    let arena = Bump::new();
+    let mut batch = Batch::new(known, mapping, body.len());
+    batch::read(body, &arena, &mut batch)?;
     if batch.too_many {
         return Err(Rejection::TooManyRecords);
-    }
-    if let Some(plan) = clock::plan(&batch.stamps, batch.sent_at, known.received, mapping.window) {
-        batch = Batch::new(known, mapping, Some(plan));
-        batch::read(body, &mut batch)?;
     }
     batch.tally.add(Oddity::RepairedText, repaired as u64);
     Ok(batch.finish())
@@ -76,24 +78,23 @@ pub fn encode(body: &mut [u8], known: Known<'_>, mapping: &Mapping) -> Result<En
 
 /// How often each oddity was seen.
 #[derive(Debug, Default)]
-struct Tally(HashMap<Oddity, u64>);
+struct Tally([u64; Oddity::ALL.len()]);
 
 impl Tally {
     fn add(&mut self, oddity: Oddity, times: u64) {
-        if times > 0 {
-            *self.0.entry(oddity).or_default() += times;
+        if let Some(count) = self.0.get_mut(oddity as usize) {
+            *count += times;
         }
     }
 
     fn one(&mut self, oddity: Oddity) {
         self.add(oddity, 1);
     }
-}
 
-/// A logger's records, encoded.
-struct Scope<'a> {
-    name: Cow<'a, [u8]>,
-    records: Vec<u8>,
+    /// Those that were seen.
+    fn seen(&self) -> Vec<(Oddity, u64)> {
+        Oddity::ALL.iter().copied().zip(self.0).filter(|&(_, times)| times > 0).collect()
+    }
 }
 
 /// A batch while it is read.
@@ -104,77 +105,83 @@ struct Batch<'a, 'k> {
     common: Vec<u8>,
     uids: Uids,
     resource: Option<Vec<u8>>,
-    scopes: Vec<Scope<'a>>,
-    by_name: HashMap<Cow<'a, [u8]>, usize>,
     scratch: Scratch<'a>,
-    stamps: Vec<Stamp>,
+    entries: Vec<Entry<'a>>,
+    scopes: Scopes<'a>,
     sent_at: Option<i128>,
-    plan: Option<Vec<Placement>>,
-    session: Option<Cow<'a, [u8]>>,
+    session: Option<&'a [u8]>,
     too_many: bool,
     tally: Tally,
 }
 
 impl<'a, 'k> Batch<'a, 'k> {
-    fn new(known: Known<'_>, mapping: &'k Mapping, plan: Option<Vec<Placement>>) -> Batch<'a, 'k> {
+    /// For a body of so many bytes.
+    fn new(known: Known<'_>, mapping: &'k Mapping, bytes: usize) -> Batch<'a, 'k> {
         Batch {
             mapping,
             received: known.received,
             common: record::common(known),
             uids: Uids::new(known.issuer, known.subject),
             resource: None,
-            scopes: Vec::new(),
-            by_name: HashMap::new(),
-            scratch: Scratch::default(),
-            stamps: Vec::new(),
+            scratch: Scratch::new(bytes),
+            entries: Vec::new(),
+            scopes: Scopes::default(),
             sent_at: None,
-            plan,
             session: None,
             too_many: false,
             tally: Tally::default(),
         }
     }
 
-    /// The records of a logger; a new scope at its first appearance.
-    fn scope(&mut self, name: Cow<'a, [u8]>) -> &mut Vec<u8> {
-        let next = self.scopes.len();
-        let index = *self.by_name.entry(name.clone()).or_insert(next);
-        if index == next {
-            self.scopes.push(Scope { name, records: Vec::new() });
+    fn finish(mut self) -> Encoded {
+        let records = self.entries.len() as u64;
+        let stamps = self.entries.iter().map(|entry| entry.stamp);
+        if let Some(plan) = clock::plan(stamps, self.sent_at, self.received, self.mapping.window) {
+            self.entries.iter_mut().zip(plan).for_each(|(entry, placement)| entry.placement = placement);
         }
-        match self.scopes.get_mut(index) {
-            Some(scope) => &mut scope.records,
-            // Not reached: every index in `by_name` is one of `scopes`.
-            None => &mut self.scratch.stray,
+        for entry in &mut self.entries {
+            entry.settle(self.received, &mut self.tally);
         }
+        let protobuf = if records == 0 { Vec::new() } else { self.join() };
+        Encoded { protobuf, records, session: self.session.map(<[u8]>::to_vec), oddities: self.tally.seen() }
     }
 
-    fn finish(mut self) -> Encoded {
-        let records = self.stamps.len() as u64;
+    /// `ExportLogsServiceRequest { ResourceLogs { resource, [ScopeLogs { scope, [LogRecord] }] } }`.
+    fn join(&mut self) -> Vec<u8> {
         let resource = self.resource.take().unwrap_or_else(|| resource(None, &self.mapping.resource, &mut self.tally).unwrap_or_default());
-        let protobuf = if records == 0 { Vec::new() } else { join(&resource, &self.scopes) };
-        let mut oddities: Vec<(Oddity, u64)> = self.tally.0.into_iter().collect();
-        oddities.sort();
-        Encoded { protobuf, records, session: self.session.map(Cow::into_owned), oddities }
+        let lengths = self.scopes.lengths(&self.entries);
+        let inside = wire::message_len(resource.len()) + lengths.iter().map(|&len| wire::message_len(len)).sum::<usize>();
+        let mut out = Out::with_capacity(wire::message_len(inside));
+        wire::head(&mut out, field::REQUEST_RESOURCE_LOGS, inside);
+        wire::bytes(&mut out, field::RESOURCE_LOGS_RESOURCE, &resource);
+        let texts = self.scratch.texts();
+        for (scope, len) in self.scopes.iter().zip(lengths) {
+            wire::head(&mut out, field::RESOURCE_LOGS_SCOPE_LOGS, len);
+            wire::head(&mut out, field::SCOPE_LOGS_SCOPE, wire::string_len(scope.name));
+            wire::string(&mut out, field::SCOPE_NAME, scope.name);
+            for entry in scope.entries(&self.entries) {
+                wire::head(&mut out, field::SCOPE_LOGS_LOG_RECORDS, entry.len);
+                entry.write(&mut out, &texts, self.received);
+            }
+        }
+        out.into_vec()
     }
 }
 
 impl<'a> Visitor<'a> for Batch<'a, '_> {
     fn record(&mut self, json: &mut Json<'a>) -> Result<(), NotJson> {
-        if self.stamps.len() >= self.mapping.max_records {
+        if self.entries.len() >= self.mapping.max_records {
             self.too_many = true;
             return json.skip();
         }
-        let placement = self.plan.as_ref().and_then(|plan| plan.get(self.stamps.len())).copied();
         let server = record::Server { common: &self.common, uids: &mut self.uids, received: self.received };
-        let read = record::read(json, &mut self.scratch, server, placement, &mut self.tally)?;
-        self.stamps.push(read.stamp);
+        let read = record::read(json, &mut self.scratch, server, &mut self.tally)?;
         if self.session.is_none() {
             self.session = read.session;
         }
-        let bytes = std::mem::take(&mut self.scratch.record);
-        wire::bytes(self.scope(read.logger), field::SCOPE_LOGS_LOG_RECORDS, &bytes);
-        self.scratch.record = bytes;
+        let place = self.entries.len();
+        self.entries.push(read.entry);
+        self.scopes.add(read.logger, place, &mut self.entries);
         Ok(())
     }
 
@@ -184,8 +191,8 @@ impl<'a> Visitor<'a> for Batch<'a, '_> {
     }
 
     fn sent_at(&mut self, json: &mut Json<'a>) -> Result<(), NotJson> {
-        let text = if json.peek()? == Kind::String { json.text()? } else { Cow::Borrowed(json.raw()?) };
-        self.sent_at = timestamp::parse(&text);
+        let text = if json.peek()? == Kind::String { json.text()? } else { json.raw()? };
+        self.sent_at = timestamp::parse(text);
         Ok(())
     }
 }
@@ -207,49 +214,32 @@ fn resource(json: Option<&mut Json<'_>>, configured: &Map<String, Value>, tally:
     let own = |name: &[u8]| std::str::from_utf8(name).is_ok_and(|name| configured.contains_key(name));
     let mut attributes = Attributes::new(field::RESOURCE_ATTRIBUTES);
     for (name, value) in configured {
-        attributes.write_own(name.as_bytes(), |out| value::configured(out, value));
+        attributes.configured(name.as_bytes(), value);
     }
     let mut named = None;
     if let Some(json) = json {
         if json.peek()? == Kind::Object {
             named = attributes.read_object(json, &own, tally, |name| name == SERVICE_NAME.as_bytes())?;
         } else {
-            attributes.read(Cow::Borrowed(b"resource"), json, &own, tally)?;
+            attributes.read(b"resource", json, &own, tally)?;
         }
     }
-    attributes.finish(tally);
+    attributes.finish(0, tally);
     // Named by the client, and not among the last that had to make room.
     let named = named.is_some_and(|place| place <= attributes.count());
     if !named && !configured.contains_key(SERVICE_NAME) {
-        attributes.write_own(SERVICE_NAME.as_bytes(), |out| wire::bytes(out, value::field::STRING, b"unknown_service"));
-        attributes.finish(tally);
+        attributes.text(SERVICE_NAME.as_bytes(), b"unknown_service");
+        attributes.finish(0, tally);
     }
-    attributes.finish(tally);
+    attributes.finish(0, tally);
     let dropped = attributes.dropped();
-    let mut resource = attributes.into_bytes();
+    let mut resource = Out::default();
+    resource.put(attributes.bytes());
     wire::uint(&mut resource, field::RESOURCE_DROPPED_ATTRIBUTES_COUNT, dropped);
-    Ok(resource)
+    Ok(resource.into_vec())
 }
 
 const SERVICE_NAME: &str = "service.name";
-
-/// `ExportLogsServiceRequest { ResourceLogs { resource, [ScopeLogs { scope, records }] } }`.
-fn join(resource: &[u8], scopes: &[Scope<'_>]) -> Vec<u8> {
-    let records: usize = scopes.iter().map(|scope| scope.records.len() + scope.name.len() + 32).sum();
-    let mut out = Vec::with_capacity(resource.len() + records + 32);
-    let request = wire::begin(&mut out, field::REQUEST_RESOURCE_LOGS);
-    wire::bytes(&mut out, field::RESOURCE_LOGS_RESOURCE, resource);
-    for scope in scopes {
-        let name = wire::string_len(field::SCOPE_NAME, &scope.name);
-        let head = wire::message_len(field::SCOPE_LOGS_SCOPE, name);
-        wire::head(&mut out, field::RESOURCE_LOGS_SCOPE_LOGS, head + scope.records.len());
-        wire::head(&mut out, field::SCOPE_LOGS_SCOPE, name);
-        wire::string(&mut out, field::SCOPE_NAME, &scope.name);
-        out.extend_from_slice(&scope.records);
-    }
-    wire::end(&mut out, request);
-    out
-}
 
 #[cfg(test)]
 mod tests;

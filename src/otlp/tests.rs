@@ -389,6 +389,55 @@ fn a_wrong_clock_moves_the_batch_and_leaves_the_evidence() {
 }
 
 #[test]
+fn a_record_that_is_full_makes_room_for_why_its_time_moved() {
+    let full = |timestamp: &str| {
+        let many: Vec<String> = (0..1_020).map(|i| format!(r#""k{i}":{i}"#)).collect();
+        format!(r#"{{"timestamp":"{timestamp}","attributes":{{{}}}}}"#, many.join(","))
+    };
+    for (timestamp, adjustment, dropped) in [("2026-02-06T12:00:00Z", None, 0), ("2020-01-01T00:00:00Z", text("too_old"), 1)] {
+        let body = format!(r#"{{"logs":[{},{{"message":"after"}}]}}"#, full(timestamp));
+        let encoded = super::encode(
+            &mut body.into_bytes(),
+            KNOWN,
+            &mapping(Some(Window { past: Duration::from_secs(3_600), future: Duration::from_secs(60) })),
+        )
+        .unwrap();
+        let records = decode(&encoded).resource_logs.pop().unwrap().scope_logs.pop().unwrap().log_records;
+        let record = &records[0];
+        assert_eq!((record.attributes.len(), record.dropped_attributes_count), (1_024, dropped), "{timestamp}");
+        assert_eq!(attribute(record, "timestamp_adjustment"), adjustment);
+        assert_eq!(attribute(record, "k1018"), Some(Any::IntValue(1_018)));
+        assert_eq!(attribute(record, "k1019"), (dropped == 0).then_some(Any::IntValue(1_019)));
+        assert_eq!(encoded.oddities.contains(&(Oddity::DroppedAttribute, 1)), dropped == 1);
+        assert_eq!(records[1].body.clone().unwrap().value, text("after"));
+    }
+}
+
+#[test]
+fn fields_in_another_order_than_the_last_records_are_read_all_the_same() {
+    let records = records(
+        r#"{"logs":[{"level":"info","message":"a","userId":"u"},{"level":"warn","message":"b","userId":"v"},{"message":"c","level":"debug"},
+        { "message":"d" , "user_id":"w"},{},{"level":"info","level":"warn","message":"e"},{"level":"info","levels":1,"message":"f"},{"message":"g"}]}"#,
+    );
+    let read = |record: &LogRecord| (record.severity_number, record.body.clone().and_then(|body| body.value), attribute(record, "user.id"));
+    let expected = [
+        (9, text("a"), text("u")),
+        (13, text("b"), text("v")),
+        (5, text("c"), None),
+        (0, text("d"), text("w")),
+        (0, None, None),
+        (9, text("e"), None),
+        (9, text("f"), None),
+        (0, text("g"), None),
+    ];
+    assert_eq!(records.iter().map(read).collect::<Vec<_>>(), expected);
+    for broken in [r#"{"level";"warn"}"#, r#"{"level":"warn";"message":"b"}"#, r#"{"level":"warn" "message":"b"}"#, r#"["level":"warn"]"#] {
+        let body = format!(r#"{{"logs":[{{"level":"info","message":"a"}},{broken}]}}"#);
+        assert_eq!(super::encode(&mut body.into_bytes(), KNOWN, &mapping(None)), Err(Rejection::BodyNotJson), "{broken}");
+    }
+}
+
+#[test]
 fn a_run_and_a_service_name_always_have_room_or_say_that_they_had_none() {
     let many: Vec<String> = (0..1_024).map(|i| format!(r#""k{i}":{i}"#)).collect();
     let many = many.join(",");

@@ -3,52 +3,53 @@
 //! Clients send a batch again when they didn't see its answer, so a record can be at the backend
 //! twice; by this attribute a backend or a query drops the second. It is a hash of the record's
 //! text as it was sent, which has install, session, time and content in it, and of its place among
-//! records of the same text in the batch. Issuer and subject are the hash's key, so that the same text
-//! of two users has two names. It is no signature: whose a record is, `enduser.id` says.
+//! records of the same text in the batch. Issuer and subject are the hash's seed, so that the same text
+//! of two users has two names. XXH3, as it is made for such texts and WebAssembly's vectors. It is no
+//! signature, and who wants to can make two records of one name: whose a record is, `enduser.id` says,
+//! and only among one user's records does a name count.
 
-use siphasher::sip128::{Hasher128, SipHasher13};
-use std::collections::HashMap;
-use std::hash::Hasher;
+use std::collections::BTreeMap;
+use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-/// 128 bits, as lower-case hex.
-pub type Uid = [u8; 32];
+/// A record's name: 128 bits.
+pub type Uid = u128;
 
 /// The names of one request's records.
 #[derive(Debug)]
 pub struct Uids {
-    key: [u8; 16],
-    /// How often each text has been seen.
-    seen: HashMap<u128, u64>,
+    seed: u64,
+    /// How often each text has been seen. Ordered, as hashing a hash again would cost more.
+    seen: BTreeMap<Uid, u64>,
 }
 
 impl Uids {
     /// None named yet.
     pub fn new(issuer: &str, subject: &str) -> Uids {
         let digest = hmac_sha256::Hash::hash(&[issuer.as_bytes(), &[0], subject.as_bytes()].concat());
-        Uids { key: *digest.first_chunk().unwrap_or(&[0; 16]), seen: HashMap::new() }
+        Uids { seed: u64::from_le_bytes(*digest.first_chunk().unwrap_or(&[0; 8])), seen: BTreeMap::new() }
     }
 
     /// Names the next record, by its JSON text.
     pub fn name(&mut self, record: &[u8]) -> Uid {
-        let mut hasher = SipHasher13::new_with_key(&self.key);
-        hasher.write(record);
-        let uid = hasher.finish128().as_u128();
+        let uid = xxh3_128_with_seed(record, self.seed);
         let before = self.seen.entry(uid).or_default();
         let place = *before;
         *before += 1;
         if place == 0 {
-            return hex(uid);
+            return uid;
         }
-        hasher.write(&place.to_le_bytes());
-        hex(hasher.finish128().as_u128())
+        xxh3_128_with_seed(&[&uid.to_be_bytes()[..], &place.to_be_bytes()].concat(), self.seed)
     }
 }
 
-fn hex(uid: u128) -> Uid {
+/// A name as it is written: 32 lower-case hex digits.
+pub fn hex(uid: Uid) -> [u8; 32] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0');
     let mut text = [0; 32];
-    for (place, digit) in text.iter_mut().rev().enumerate() {
-        let nibble = (uid >> (4 * place) & 15) as u8;
-        *digit = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+    let (pairs, _) = text.as_chunks_mut();
+    for ([high, low], byte) in pairs.iter_mut().zip(uid.to_be_bytes()) {
+        (*high, *low) = (digit(byte >> 4), digit(byte & 15));
     }
     text
 }
@@ -60,7 +61,7 @@ mod tests {
 
     fn names(subject: &str, records: &[&str]) -> Vec<String> {
         let mut uids = Uids::new("issuer", subject);
-        records.iter().map(|record| String::from_utf8(uids.name(record.as_bytes()).to_vec()).unwrap()).collect()
+        records.iter().map(|record| String::from_utf8(hex(uids.name(record.as_bytes())).to_vec()).unwrap()).collect()
     }
 
     #[test]

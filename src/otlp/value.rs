@@ -1,13 +1,15 @@
 //! JSON value → OTLP `AnyValue`.
 
 use super::keys::Keys;
+use super::out::Out;
 use super::{Tally, wire};
 use crate::batch::json::{Json, Kind, NotJson, Number};
 use crate::stats::Oddity;
+use bumpalo::Bump;
 use serde_json::Value;
 
 /// Field numbers of `AnyValue`, `ArrayValue`, `KeyValueList` and `KeyValue`.
-pub mod field {
+mod field {
     pub const STRING: u32 = 1;
     pub const BOOL: u32 = 2;
     pub const INT: u32 = 3;
@@ -24,64 +26,153 @@ pub mod field {
 /// poison its batch; deeper subtrees become their JSON text.
 const DEEPEST: usize = 16;
 
-/// Reads one value and writes what stands inside its `AnyValue`; null writes nothing.
+/// A name and a text that are together shorter than this need one byte for each length.
+const SHORT: usize = 0x80 - 6;
+
+/// Where an `AnyValue` stands in the message around it.
+#[derive(Clone, Copy, Debug)]
+pub enum Place<'n> {
+    /// It is the field of this number.
+    Field(u32),
+    /// It is the value of a `KeyValue` with this name, and that is the field of this number.
+    Pair(u32, &'n [u8]),
+}
+
+impl Place<'_> {
+    /// Writes all that stands before what is inside an `AnyValue` of `len` bytes.
+    #[inline(always)]
+    fn head(self, out: &mut Out, len: usize) {
+        match self {
+            Place::Field(tag) => wire::head(out, tag, len),
+            Place::Pair(tag, name) => {
+                wire::head(out, tag, wire::string_len(name) + wire::message_len(len));
+                wire::string(out, field::KEY, name);
+                wire::head(out, field::VALUE, len);
+            }
+        }
+    }
+
+    /// The length of the whole, where the `AnyValue` has `len` bytes.
+    #[inline(always)]
+    fn len(self, len: usize) -> usize {
+        match self {
+            Place::Field(_) => wire::message_len(len),
+            Place::Pair(_, name) => wire::message_len(wire::string_len(name) + wire::message_len(len)),
+        }
+    }
+
+    fn begin(self, out: &mut Out) -> (Option<wire::Open>, wire::Open) {
+        match self {
+            Place::Field(tag) => (None, wire::begin(out, tag)),
+            Place::Pair(tag, name) => {
+                let pair = wire::begin(out, tag);
+                wire::string(out, field::KEY, name);
+                (Some(pair), wire::begin(out, field::VALUE))
+            }
+        }
+    }
+}
+
+/// Writes a string.
+#[inline]
+pub fn text(out: &mut Out, place: Place<'_>, text: &[u8]) {
+    if let Place::Pair(tag, name) = place
+        && !name.is_empty()
+        && name.len() + text.len() < SHORT
+    {
+        // As below, but every length is one byte.
+        let (name_len, len) = (name.len() as u8, text.len() as u8);
+        out.array(&[wire::key(tag), name_len + len + 6, wire::key(field::KEY), name_len]);
+        out.put(name);
+        out.array(&[wire::key(field::VALUE), len + 2, wire::key(field::STRING), len]);
+        out.put(text);
+        return;
+    }
+    place.head(out, wire::message_len(text.len()));
+    wire::bytes(out, field::STRING, text);
+}
+
+/// The length of what [`text()`] writes.
+pub fn text_len(place: Place<'_>, text: &[u8]) -> usize {
+    place.len(wire::message_len(text.len()))
+}
+
+/// Reads one value and writes it; null is an `AnyValue` without a value.
 ///
 /// # Errors
 /// Those of `json`.
-pub fn any(json: &mut Json<'_>, out: &mut Vec<u8>, tally: &mut Tally) -> Result<(), NotJson> {
-    nested(json, out, tally, 1)
+#[inline]
+pub fn read(json: &mut Json<'_>, out: &mut Out, place: Place<'_>, tally: &mut Tally) -> Result<(), NotJson> {
+    nested(json, out, place, tally, 1)
 }
 
-fn nested(json: &mut Json<'_>, out: &mut Vec<u8>, tally: &mut Tally, depth: usize) -> Result<(), NotJson> {
+fn nested(json: &mut Json<'_>, out: &mut Out, place: Place<'_>, tally: &mut Tally, depth: usize) -> Result<(), NotJson> {
     match json.peek()? {
-        Kind::Null => json.null()?,
-        Kind::Bool => wire::varint(out, field::BOOL, u64::from(json.boolean()?)),
-        Kind::String => wire::bytes(out, field::STRING, &json.text()?),
-        Kind::Number => number(json.number()?, out),
+        Kind::String => text(out, place, json.text()?),
+        Kind::Number => number(json.number()?, out, place),
+        Kind::Bool => boolean(json.boolean()?, out, place),
+        Kind::Null => {
+            json.null()?;
+            place.head(out, 0);
+        }
         Kind::Array | Kind::Object if depth > DEEPEST => {
             tally.one(Oddity::CutDepth);
-            wire::bytes(out, field::STRING, json.raw()?);
+            text(out, place, json.raw()?);
         }
-        Kind::Array => array(json, out, tally, depth)?,
-        Kind::Object => object(json, out, tally, depth)?,
+        kind => {
+            let (pair, any) = place.begin(out);
+            if kind == Kind::Array {
+                array(json, out, tally, depth)?
+            } else {
+                object(json, out, tally, depth)?
+            };
+            wire::end(out, any);
+            if let Some(pair) = pair {
+                wire::end(out, pair);
+            }
+        }
     }
     Ok(())
 }
 
-fn number(number: Number<'_>, out: &mut Vec<u8>) {
+fn boolean(flag: bool, out: &mut Out, place: Place<'_>) {
+    place.head(out, wire::varint_len(1));
+    wire::varint(out, field::BOOL, u64::from(flag));
+}
+
+fn number(number: Number<'_>, out: &mut Out, place: Place<'_>) {
     match number {
         // Two's complement, as protobuf's int64 has it.
-        Number::Int(int) => wire::varint(out, field::INT, int as u64),
-        Number::Double(double) => wire::fixed64(out, field::DOUBLE, double.to_bits()),
-        Number::Text(text) => wire::bytes(out, field::STRING, text),
+        Number::Int(int) => {
+            place.head(out, wire::varint_len(int as u64));
+            wire::varint(out, field::INT, int as u64);
+        }
+        Number::Double(double) => {
+            place.head(out, wire::FIXED64_LEN);
+            wire::fixed64(out, field::DOUBLE, double.to_bits());
+        }
+        Number::Text(digits) => text(out, place, digits),
     }
 }
 
-fn array(json: &mut Json<'_>, out: &mut Vec<u8>, tally: &mut Tally, depth: usize) -> Result<(), NotJson> {
+fn array(json: &mut Json<'_>, out: &mut Out, tally: &mut Tally, depth: usize) -> Result<(), NotJson> {
     let array = wire::begin(out, field::ARRAY);
     let mut more = json.array()?;
     while more {
-        let element = wire::begin(out, field::VALUES);
-        nested(json, out, tally, depth + 1)?;
-        wire::end(out, element);
+        nested(json, out, Place::Field(field::VALUES), tally, depth + 1)?;
         more = json.next_element()?;
     }
     wire::end(out, array);
     Ok(())
 }
 
-fn object(json: &mut Json<'_>, out: &mut Vec<u8>, tally: &mut Tally, depth: usize) -> Result<(), NotJson> {
+fn object(json: &mut Json<'_>, out: &mut Out, tally: &mut Tally, depth: usize) -> Result<(), NotJson> {
     let list = wire::begin(out, field::KVLIST);
     let mut seen = Keys::default();
     let mut key = json.object()?;
     while let Some(name) = key {
-        if seen.insert(&name) {
-            let pair = wire::begin(out, field::VALUES);
-            wire::string(out, field::KEY, &name);
-            let value = wire::begin(out, field::VALUE);
-            nested(json, out, tally, depth + 1)?;
-            wire::end(out, value);
-            wire::end(out, pair);
+        if seen.insert(name) {
+            nested(json, out, Place::Pair(field::VALUES, name), tally, depth + 1)?;
         } else {
             tally.one(Oddity::DuplicateKey);
             json.skip()?;
@@ -92,21 +183,17 @@ fn object(json: &mut Json<'_>, out: &mut Vec<u8>, tally: &mut Tally, depth: usiz
     Ok(())
 }
 
-/// The same for a value of the configuration.
-pub fn configured(out: &mut Vec<u8>, value: &Value) {
+/// Writes a value of the configuration.
+pub fn configured(out: &mut Out, place: Place<'_>, value: &Value) {
     match value {
-        Value::Null => {}
-        Value::Bool(flag) => wire::varint(out, field::BOOL, u64::from(*flag)),
-        Value::String(text) => wire::bytes(out, field::STRING, text.as_bytes()),
-        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
-            (Some(int), _) => wire::varint(out, field::INT, int as u64),
-            (None, Some(double)) => wire::fixed64(out, field::DOUBLE, double.to_bits()),
-            (None, None) => wire::bytes(out, field::STRING, number.to_string().as_bytes()),
-        },
-        Value::Array(_) | Value::Object(_) => {
+        Value::Null => place.head(out, 0),
+        Value::Bool(flag) => boolean(*flag, out, place),
+        Value::String(string) => text(out, place, string.as_bytes()),
+        Value::Number(_) | Value::Array(_) | Value::Object(_) => {
             // It was parsed from JSON a moment ago.
-            let text = value.to_string();
-            let _ = any(&mut Json::new(text.as_bytes()), out, &mut Tally::default());
+            let json = value.to_string();
+            let arena = Bump::new();
+            let _ = read(&mut Json::new(json.as_bytes(), &arena), out, place, &mut Tally::default());
         }
     }
 }

@@ -15,9 +15,10 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
+import xxhash
+
 from .clocks import MICROSECOND, SECOND, Moment, Stamp, Window, correct, nanoseconds, rfc3339
 from .jsontext import Array, NotJson, Number, Object, Text, mend, parse, text_of
-from .siphash import siphash13_128
 
 __all__ = ["MICROSECOND", "SECOND", "Moment", "Refused", "Window", "differences", "expected", "nanoseconds", "rfc3339",
            "state", "typed"]
@@ -106,11 +107,14 @@ def state(body, *, subject, received, issuer="", window=None, configured=None, r
 
 def uids_of(logs, issuer, subject):
     """log.record.uid of each record: by its text, whose it is, and its place among records of the same text."""
-    key, seen = hashlib.sha256(f"{issuer}\0{subject}".encode()).digest()[:16], Counter()
+    seed, seen = int.from_bytes(hashlib.sha256(f"{issuer}\0{subject}".encode()).digest()[:8], "little"), Counter()
     for value in logs:
         text = text_of(value).encode()
         place, seen[text] = seen[text], seen[text] + 1
-        yield f"{siphash13_128(key, text + (place.to_bytes(8, 'little') if place else b'')):032x}"
+        uid = xxhash.xxh3_128_digest(text, seed)
+        if place:
+            uid = xxhash.xxh3_128_digest(uid + place.to_bytes(8, "big"), seed)
+        yield uid.hex()
 
 
 # The envelope.
