@@ -3,24 +3,22 @@ one after the other, and only then comes the next kind."""
 
 import argparse
 import contextlib
-import http.client
 import itertools
 import json
 import sys
-import time
 
-from harness.common import FIXTURES, LOOPBACK, Problem
-from harness.envoy import Envoy
+from harness.common import Problem
 
-from . import report, rivals
-from .load import Load, cpu_seconds, measure, median, rss
+from . import extras, report, rivals
+from .extras import say
+from .load import Load, measure, median
 
 NINE_HUNDRED_KB = 900_000
 
 
 def batches(names):
     """{name: (body, records)} of the fixture's records."""
-    whole = json.loads((FIXTURES / "full-batch-100.json").read_text())
+    whole = extras.fixture()
     made = {}
     for name in names:
         records = list(itertools.islice(itertools.cycle(whole["logs"]), int(name) if name.isdigit() else 3000))
@@ -35,47 +33,25 @@ def batches(names):
     return made
 
 
-def say(what):
-    print(f"bench: {what}", file=sys.stderr, flush=True)
-
-
-def starts(port):
-    """{what: (CPU s, s until ready, MB)} of an Envoy that has just started."""
-    found = {}
-    for name, rival in {"without a filter": rivals.proxy, "floor": rivals.floor, "filter": rivals.plain_ingest}.items():
-        began = time.monotonic()
-        with rival(port) as running:
-            found[name] = (cpu_seconds(running.pid), time.monotonic() - began, rss(running.pid))
-        say(f"start {name}: {found[name][0]:.2f} s of CPU")
+def besides(running, port, seconds, quick):
+    """{what: figure} of what the loads don't show."""
+    made = batches(["1", "100"])
+    found = {
+        "µs of CPU by which the first request of a token (RS256) is dearer than the next": extras.new_tokens(
+            running, made["1"][0], 200 if quick else 2000
+        ),
+        "µs of CPU by which a path that isn't the filter's is dearer than without it": extras.untouched(
+            port, seconds, 3 if quick else 5
+        ),
+    }
+    paced = extras.paced(running, *made["100"], seconds)
+    found["ms, p50 at 1,000 requests/s of 100 records"] = paced.p50
+    found["ms, p99 at 1,000 requests/s of 100 records"] = paced.p99
+    total = 1_000_000 if quick else 10_000_000
+    found[f"MB of growth over {total:,} records"] = extras.growth(running, *made["100"], total)
+    for what, figure in found.items():
+        say(f"{what}: {figure:.1f}")
     return found
-
-
-def new_tokens(running, body, count):
-    """CPU µs by which the first request of a token is dearer than the next."""
-    made = [rivals.bearer(sub=f"user-{i}") for i in range(count)]
-    connection = http.client.HTTPConnection(LOOPBACK, int(running.url.split(":")[2].split("/")[0]))
-    spent = []
-    for _ in range(2):
-        before = cpu_seconds(running.pid)
-        for headers in made:
-            connection.request("POST", rivals.PATH, body, headers)
-            response = connection.getresponse()
-            response.read()
-            if response.status != 200:
-                raise Problem(f"a new token was answered {response.status}")
-        spent.append((cpu_seconds(running.pid) - before) / count * 1e6)
-    connection.close()
-    return spent[0] - spent[1]
-
-
-def untouched(port, seconds):
-    """CPU µs by which the filter makes a request dearer that is none of its own."""
-    answer, spent = {"direct_response": {"status": 200}}, []
-    for filters in ([], [rivals.wasm(rivals.WASM, rivals.configuration())]):
-        with Envoy(rivals.envoy_file(filters, answer, [rivals.backend_cluster(port)]), log_level="warning") as envoy:
-            load = Load(b"", 1, 16, False, seconds)
-            spent.append(measure(envoy.pid, envoy.url("/else"), {}, load).cpu)
-    return spent[1] - spent[0]
 
 
 def main():
@@ -113,17 +89,16 @@ def main():
     rows = []
     with contextlib.ExitStack() as stack:
         backend = stack.enter_context(rivals.backend())
-        start = starts(backend.port())
+        start = extras.starts(backend.port())
+        beside = {}
+        if not options.only or "filter" in options.only:
+            vm, native = extras.mapping(1 if quick else 3)
+            beside["µs to map and encode 100 records, in Envoy's V8"] = vm
+            beside["the same natively"] = native
+            say(f"mapping: {vm:.1f} µs in V8, {native:.1f} µs natively")
         running = {name: stack.enter_context(rival(backend.port())) for name, rival in chosen.items()}
         if "filter" in running:
-            extras = {
-                "the first request of a token (RS256), more than the next": new_tokens(
-                    running["filter"], made[names[0]][0], 200 if quick else 2000
-                ),
-                "a path that isn't the filter's, more than without it": untouched(backend.port(), seconds),
-            }
-        else:
-            extras = {}
+            beside |= besides(running["filter"], backend.port(), seconds, quick)
         sent = {(name, batch): each.body(made[batch][0]) for name, each in running.items() for batch in names}
         for number, (batch, load) in enumerate(loads, 1):
             say(
@@ -143,7 +118,7 @@ def main():
                     f"  p99 {row['p99_ms']:>8} ms"
                     + (f"  {row['failed']} FAILED" if row["failed"] else "")
                 )
-    for path in report.write(rows, start, extras, report.about(seconds, rounds)):
+    for path in report.write(rows, start, beside, report.about(seconds, rounds)):
         print(path)
 
 

@@ -16,7 +16,8 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Load:
-    """`connections` clients, each of which sends its next request when the last is answered; a GET
+    """`connections` clients, each of which sends its next request when the last is answered, for so many
+    seconds or until there were `count` requests; together so many a second as `rate` says, if it does. A GET
     where there is no body."""
 
     body: bytes
@@ -24,6 +25,8 @@ class Load:
     connections: int
     http2: bool
     seconds: float
+    count: int = 0
+    rate: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,9 @@ def measure(pid, url, headers, load) -> Measured:
         body, log = Path(directory, "body"), Path(directory, "log")
         body.write_bytes(load.body)
         command = ["h2load", "--clients", str(load.connections), "--max-concurrent-streams", "1", "--threads", "1"]
-        command += ["--duration", f"{load.seconds * 1000:.0f}ms", "--log-file", str(log)]
+        command += ["--requests", str(load.count)] if load.count else ["--duration", f"{load.seconds * 1000:.0f}ms"]
+        command += ["--log-file", str(log)]
+        command += ["--rps", str(load.rate / load.connections)] if load.rate else []
         command += ["--data", str(body)] if load.body else []
         command += [] if load.http2 else ["--h1"]
         for name, value in headers.items():

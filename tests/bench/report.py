@@ -91,7 +91,7 @@ def markdown(rows, start, extras, note):
         "| --- | --- | --- | --- |",
     ]
     lines += [f"| {name} | {cpu:.2f} | {wall:.2f} | {memory:.0f} |" for name, (cpu, wall, memory) in start.items()]
-    lines += ["", "| beside that | CPU µs a request |", "| --- | --- |"]
+    lines += ["", "| beside that | |", "| --- | --- |"]
     lines += [f"| {what} | {value:.1f} |" for what, value in extras.items()]
     return "\n".join(lines) + "\n"
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,7 @@ class Running:
     url: str
     headers: dict
     body: callable = staticmethod(lambda batch: batch)
+    started_in: float = 0
 
 
 def envoy_file(http_filters, route, clusters=(), http2_window=16 << 20):
@@ -120,18 +122,19 @@ def bearer(**claims):
 
 
 @contextlib.contextmanager
-def running(envoy, headers):
-    with envoy:
-        yield Running(envoy.pid, envoy.url(PATH), headers)
+def running(document, headers, workers):
+    began = time.monotonic()
+    with Envoy(document, concurrency=workers, log_level="warning") as envoy:
+        yield Running(envoy.pid, envoy.url(PATH), headers, started_in=time.monotonic() - began)
 
 
-def proxy(port):
+def proxy(port, workers=1):
     """Envoy as a plain proxy."""
     document = envoy_file([], {"route": {"cluster": "backend"}}, [backend_cluster(port)])
-    return running(Envoy(document, log_level="warning"), bearer())
+    return running(document, bearer(), workers)
 
 
-def native(port):
+def native(port, workers=1):
     """Envoy's own jwt_authn and local_ratelimit, which proxy the JSON as it is."""
     jwt_authn = {
         "name": "envoy.filters.http.jwt_authn",
@@ -159,7 +162,7 @@ def native(port):
         },
     }
     document = envoy_file([jwt_authn, ratelimit], {"route": {"cluster": "backend"}}, [backend_cluster(port)])
-    return running(Envoy(document, log_level="warning"), bearer(iss="bench"))
+    return running(document, bearer(iss="bench"), workers)
 
 
 def wasm(module, configuration=None):
@@ -178,10 +181,10 @@ def wasm(module, configuration=None):
     return {"name": "bench", "typed_config": {"@type": f"{TYPES}.filters.http.wasm.v3.Wasm", "config": config}}
 
 
-def floor(port):
+def floor(port, workers=1):
     """A filter that buffers, makes a callout of the same size and answers."""
     document = envoy_file([wasm(FLOOR)], {"direct_response": {"status": 404}}, [backend_cluster(port)])
-    return running(Envoy(document, log_level="warning"), bearer())
+    return running(document, bearer(), workers)
 
 
 def configuration(**export):
@@ -194,16 +197,16 @@ def configuration(**export):
     }
 
 
-def ingest(port, **export):
+def ingest(port, workers=1, **export):
     document = envoy_file(
         [wasm(WASM, configuration(**export))], {"direct_response": {"status": 404}}, [backend_cluster(port)]
     )
-    return running(Envoy(document, log_level="warning"), bearer())
+    return running(document, bearer(), workers)
 
 
-def plain_ingest(port):
+def plain_ingest(port, workers=1):
     """This filter, `compression: none`."""
-    return ingest(port, compression="none")
+    return ingest(port, workers, compression="none")
 
 
 def gzip_ingest(port):
