@@ -39,6 +39,18 @@ def test_values(gate, place):
     assert not wrong, "\n".join(map(repr, wrong[:SHOWN]))
 
 
+def test_what_ends_a_run_of_plain_characters_is_seen_wherever_it_stands(gate):
+    """The module looks at sixteen bytes at once, which the native tests do in another way."""
+    texts = ["a" * place + odd + "b" * (50 - place) for odd in '"\\\n\x01\x7fé😀' for place in range(50)]
+    body = json.dumps({"logs": [{"message": text} for text in texts]}, ensure_ascii=False).encode()
+    assert [record["body"] for record in gate.deliver(body).records] == texts
+    for place in range(50):
+        for raw in (b"\n", b"\x1f", b"\xff", b"\\x"):
+            broken = b'{"logs":["' + b"a" * place + raw + b"b" * (50 - place) + b'"]}'
+            assert gate.send(broken).status_code == 400, (place, raw)
+    gate.good_on_every_worker()
+
+
 @pytest.mark.parametrize("escaped", [False, True])
 def test_strings(gate, escaped):
     """Each arrives with the same characters, wherever it stood."""
