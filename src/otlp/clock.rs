@@ -5,7 +5,6 @@
 //! edge, a microsecond apart in the client's order. The device's own time stays in the record.
 
 use crate::config::Window;
-use std::time::Duration;
 
 /// What a record says of its time, in nanoseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,9 +55,8 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// Where a record stands if its batch needs no correction.
-    pub fn as_sent(stamp: Stamp, received: Duration) -> Placement {
-        let received = received.as_nanos() as i128;
+    /// Where a record stands if its batch needs no correction. `received`: nanoseconds since the Unix epoch.
+    pub fn as_sent(stamp: Stamp, received: i128) -> Placement {
         match stamp {
             Stamp::At(at) => Placement { at, adjustment: None },
             Stamp::Missing => Placement { at: received, adjustment: Some(Adjustment::Missing) },
@@ -74,15 +72,16 @@ const MICROSECOND: i128 = 1_000;
 
 /// Where each record of a batch belongs; `None` if all may stay where they are.
 ///
-/// `sent_at` is the device's clock when it sent the batch, if it said so.
+/// `sent_at` is the device's clock when it sent the batch, if it said so; it and `received` are nanoseconds
+/// since the Unix epoch.
 pub fn plan(
     stamps: impl Iterator<Item = Stamp> + Clone,
     sent_at: Option<i128>,
-    received: Duration,
+    received: i128,
     window: Option<Window>,
 ) -> Option<Vec<Placement>> {
     let window = window?;
-    let now = received.as_nanos() as i128;
+    let now = received;
     let (oldest, newest) = (now - window.past.as_nanos() as i128, now + window.future.as_nanos() as i128);
     let drift = drift(stamps.clone(), sent_at, now);
     let moved = |stamp: Stamp| match stamp {
@@ -128,6 +127,7 @@ fn drift(stamps: impl Iterator<Item = Stamp>, sent_at: Option<i128>, now: i128) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     const NOW: Duration = Duration::from_secs(1_770_379_200);
     const WINDOW: Window = Window { past: Duration::from_secs(84_600), future: Duration::from_secs(3_000) };
@@ -142,7 +142,7 @@ mod tests {
 
     fn planned(stamps: &[Stamp], sent_at: Option<Stamp>) -> Option<Vec<(i128, Option<Adjustment>)>> {
         let sent_at = sent_at.map(|stamp| if let Stamp::At(at) = stamp { at } else { 0 });
-        let plan = plan(stamps.iter().copied(), sent_at, NOW, Some(WINDOW))?;
+        let plan = plan(stamps.iter().copied(), sent_at, now(), Some(WINDOW))?;
         Some(plan.into_iter().map(|p| (p.at - now(), p.adjustment)).collect())
     }
 
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(planned(&[at(-84_600), at(0), at(60)], None), None);
         assert_eq!(planned(&[Stamp::Missing, Stamp::Unparsable], None), None);
         assert_eq!(planned(&[at(-10)], Some(at(59))), None);
-        assert_eq!(plan([at(9_999_999)].into_iter(), None, NOW, None), None);
+        assert_eq!(plan([at(9_999_999)].into_iter(), None, now(), None), None);
     }
 
     #[test]
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn no_clock_is_too_wrong() {
         for stamp in [i128::MIN, i128::MAX, 0] {
-            let plan = plan([Stamp::At(stamp), at(0)].into_iter(), None, NOW, Some(WINDOW)).unwrap();
+            let plan = plan([Stamp::At(stamp), at(0)].into_iter(), None, now(), Some(WINDOW)).unwrap();
             assert!(plan.iter().all(|p| (p.at - now()).abs() <= 84_600 * S));
         }
     }

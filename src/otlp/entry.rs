@@ -9,7 +9,6 @@ use super::{Tally, wire};
 use crate::batch::json::Text;
 use crate::stats::Oddity;
 use std::ops::Range;
-use std::time::Duration;
 
 /// Field numbers of `LogRecord`.
 pub mod field {
@@ -35,6 +34,8 @@ pub const ADDED: u64 = 1;
 pub struct Entry<'a> {
     /// What it says of its time.
     pub stamp: Stamp,
+    /// The client's clock as it was sent; the server's where that can't be read.
+    pub observed: u64,
     /// Its time.
     pub placement: Placement,
     /// Its severity number and text.
@@ -61,7 +62,7 @@ pub struct Entry<'a> {
 
 impl Entry<'_> {
     /// To be called once its place in time is final, and before it is written.
-    pub fn settle(&mut self, received: Duration, tally: &mut Tally) {
+    pub fn settle(&mut self, tally: &mut Tally) {
         if self.placement.adjustment.is_none() {
             self.last = None;
         } else {
@@ -83,11 +84,11 @@ impl Entry<'_> {
             + wire::uint_len(self.dropped)
             + self.trace_id.map_or(0, |id| wire::message_len(id.len()))
             + self.span_id.map_or(0, |id| wire::message_len(id.len()))
-            + wire::time_len(unsigned(self.observed(received)));
+            + wire::time_len(self.observed);
     }
 
     /// Writes its fields in the order of their numbers: `len` bytes.
-    pub fn write(&self, out: &mut Out, texts: &Texts<'_>, received: Duration) {
+    pub fn write(&self, out: &mut Out, texts: &Texts<'_>) {
         let before = out.len();
         wire::time(out, field::TIME_UNIX_NANO, unsigned(self.placement.at));
         wire::uint(out, field::SEVERITY_NUMBER, self.severity.0);
@@ -112,20 +113,12 @@ impl Entry<'_> {
         if let Some(id) = &self.span_id {
             wire::bytes(out, field::SPAN_ID, id);
         }
-        wire::time(out, field::OBSERVED_TIME_UNIX_NANO, unsigned(self.observed(received)));
+        wire::time(out, field::OBSERVED_TIME_UNIX_NANO, self.observed);
         debug_assert_eq!(out.len() - before, self.len, "a LogRecord's length");
-    }
-
-    /// The client's clock as it was sent; the server's where that can't be read.
-    fn observed(&self, received: Duration) -> i128 {
-        match self.stamp {
-            Stamp::At(at) => at,
-            Stamp::Missing | Stamp::Unparsable => received.as_nanos() as i128,
-        }
     }
 }
 
 /// OTLP's times are unsigned and end in the year 2554.
-fn unsigned(nanos: i128) -> u64 {
+pub fn unsigned(nanos: i128) -> u64 {
     u64::try_from(nanos.max(0)).unwrap_or(u64::MAX)
 }

@@ -100,7 +100,8 @@ impl Tally {
 /// A batch while it is read.
 struct Batch<'a, 'k> {
     mapping: &'k Mapping,
-    received: Duration,
+    /// Nanoseconds since the Unix epoch.
+    received: i128,
     /// The attributes that every record of the request has, encoded once.
     common: Vec<u8>,
     uids: Uids,
@@ -119,7 +120,7 @@ impl<'a, 'k> Batch<'a, 'k> {
     fn new(known: Known<'_>, mapping: &'k Mapping, bytes: usize) -> Batch<'a, 'k> {
         Batch {
             mapping,
-            received: known.received,
+            received: known.received.as_nanos() as i128,
             common: record::common(known),
             uids: Uids::new(known.issuer, known.subject),
             resource: None,
@@ -140,7 +141,7 @@ impl<'a, 'k> Batch<'a, 'k> {
             self.entries.iter_mut().zip(plan).for_each(|(entry, placement)| entry.placement = placement);
         }
         for entry in &mut self.entries {
-            entry.settle(self.received, &mut self.tally);
+            entry.settle(&mut self.tally);
         }
         let protobuf = if records == 0 { Vec::new() } else { self.join() };
         Encoded { protobuf, records, session: self.session.map(<[u8]>::to_vec), oddities: self.tally.seen() }
@@ -161,7 +162,7 @@ impl<'a, 'k> Batch<'a, 'k> {
             wire::string(&mut out, field::SCOPE_NAME, scope.name);
             for entry in scope.entries(&self.entries) {
                 wire::head(&mut out, field::SCOPE_LOGS_LOG_RECORDS, entry.len);
-                entry.write(&mut out, &texts, self.received);
+                entry.write(&mut out, &texts);
             }
         }
         out.into_vec()
@@ -175,13 +176,12 @@ impl<'a> Visitor<'a> for Batch<'a, '_> {
             return json.skip();
         }
         let server = record::Server { common: &self.common, uids: &mut self.uids, received: self.received };
-        let read = record::read(json, &mut self.scratch, server, &mut self.tally)?;
-        if self.session.is_none() {
-            self.session = read.session;
-        }
         let place = self.entries.len();
-        self.entries.push(read.entry);
-        self.scopes.add(read.logger, place, &mut self.entries);
+        let (logger, session) = record::read(json, &mut self.scratch, server, &mut self.entries, &mut self.tally)?;
+        if self.session.is_none() {
+            self.session = session;
+        }
+        self.scopes.add(logger, place, &mut self.entries);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use super::attributes::Attributes;
 use super::clock::{Placement, Stamp};
-use super::entry::{self, ADDED, Entry};
+use super::entry::{self, ADDED, Entry, unsigned};
 use super::keys::Keys;
 use super::meaning::{hex, severity};
 use super::out::Out;
@@ -12,7 +12,6 @@ use super::{Known, Tally, exception, timestamp};
 use crate::batch::json::{Json, Kind, NotJson, Print, Text};
 use crate::batch::{Field, Spelling};
 use crate::stats::Oddity;
-use std::time::Duration;
 
 /// Attributes that the filter writes. A client's of the same name moves to `client.<name>`.
 fn is_own(name: &[u8]) -> bool {
@@ -110,25 +109,22 @@ pub struct Server<'s> {
     pub common: &'s [u8],
     /// Names for the request's records.
     pub uids: &'s mut Uids,
-    /// When the request arrived.
-    pub received: Duration,
+    /// When the request arrived, in nanoseconds since the Unix epoch.
+    pub received: i128,
 }
 
-/// A record that has been read.
-pub struct Read<'a> {
-    /// Its logger; empty where it has none.
-    pub logger: Text<'a>,
-    /// Its session id, if it is a string.
-    pub session: Option<Text<'a>>,
-    /// All else.
-    pub entry: Entry<'a>,
-}
-
-/// Reads one record. Its body and attributes are left, encoded, in `scratch`.
+/// Reads one record and adds it to `entries`. Its body and attributes are left, encoded, in `scratch`.
+/// What it says of its logger, which is empty where it says nothing, and of its session.
 ///
 /// # Errors
 /// Those of `json`; nothing else is a reason to stop.
-pub fn read<'a>(json: &mut Json<'a>, scratch: &mut Scratch<'a>, server: Server<'_>, tally: &mut Tally) -> Result<Read<'a>, NotJson> {
+pub fn read<'a>(
+    json: &mut Json<'a>,
+    scratch: &mut Scratch<'a>,
+    server: Server<'_>,
+    entries: &mut Vec<Entry<'a>>,
+    tally: &mut Tally,
+) -> Result<(Text<'a>, Option<Text<'a>>), NotJson> {
     scratch.attributes.begin(server.common, COMMON);
     scratch.others.clear();
     let body = scratch.bodies.len();
@@ -146,8 +142,12 @@ pub fn read<'a>(json: &mut Json<'a>, scratch: &mut Scratch<'a>, server: Server<'
         tally.one(Oddity::UnreadableTimestamp);
     }
     scratch.attributes.finish(ADDED, tally);
-    let entry = Entry {
+    entries.push(Entry {
         stamp: parts.stamp,
+        observed: match parts.stamp {
+            Stamp::At(at) => unsigned(at),
+            Stamp::Missing | Stamp::Unparsable => unsigned(server.received),
+        },
         placement: Placement::as_sent(parts.stamp, server.received),
         severity: parts.severity,
         body: body..scratch.bodies.len(),
@@ -159,8 +159,8 @@ pub fn read<'a>(json: &mut Json<'a>, scratch: &mut Scratch<'a>, server: Server<'
         uid: server.uids.name(json.since(start)),
         next: None,
         len: 0,
-    };
-    Ok(Read { logger: parts.logger, session: parts.session, entry })
+    });
+    Ok((parts.logger, parts.session))
 }
 
 impl<'a> Parts<'a> {
