@@ -20,6 +20,7 @@ pub mod bucket;
 pub mod config;
 pub mod encoding;
 pub mod export;
+pub mod ids;
 pub mod ingest;
 pub mod limit_service;
 pub mod memory;

@@ -1,12 +1,12 @@
 //! [`Stat`]s as Envoy's metrics.
 
+use crate::ids::Ids;
 use crate::stats::{Kind, Sink, Stat};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::MetricType;
-use std::collections::HashMap;
 
 /// The metrics' ids in this VM.
-pub struct Metrics(HashMap<Stat, u32>);
+pub struct Metrics(Ids<Stat, u32>);
 
 impl Metrics {
     /// Defines all of them, so that each is seen as 0 from the start.
@@ -31,6 +31,10 @@ struct Counting<'a>(&'a Metrics);
 
 impl Sink for Counting<'_> {
     fn add(&mut self, stat: Stat, amount: u64) {
+        // Nothing more is no call to the host; as a value of a histogram it is one.
+        if amount == 0 && stat.kind() == Kind::Counter {
+            return;
+        }
         let Some(&id) = self.0.0.get(&stat) else {
             return;
         };

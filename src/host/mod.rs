@@ -22,6 +22,7 @@ mod troubles;
 
 use crate::export::Outbox;
 use crate::export::outbox::Ticket;
+use crate::ids::Ids;
 use crate::ingest::{Effect, Event, Ingest, Shared, World};
 use crate::token::Keyring;
 use memory::SharedData;
@@ -29,7 +30,7 @@ use metrics::Metrics;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{Action, BufferType, LogLevel};
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, UNIX_EPOCH};
 use troubles::Troubles;
@@ -64,13 +65,13 @@ struct Plugin {
 #[derive(Default)]
 struct Waiting {
     /// Those that are alive and wait, by context id.
-    alive: HashMap<u32, Rc<RefCell<Ingest>>>,
+    alive: Ids<u32, Rc<RefCell<Ingest>>>,
     /// Those that wait for keys, the longest waiting first.
     line: VecDeque<u32>,
     /// Those that wait for the backend; also when they are no longer alive.
-    parked: HashMap<Ticket, Waiter>,
+    parked: Ids<Ticket, Waiter>,
     /// Those that wait for the rate limit service, by the call's token; only while they are alive.
-    asked: HashMap<u32, Waiter>,
+    asked: Ids<u32, Waiter>,
 }
 
 /// A stream that waits, by its context id.

@@ -7,6 +7,7 @@ use crate::bucket::Limiter;
 use crate::config::{Config, Source};
 use crate::export::outbox::Flight;
 use crate::export::{self, Answer, Outbox, USER_AGENT};
+use crate::ids::Ids;
 use crate::ingest::{Event, Ingest, Shared};
 use crate::stats::{Sink, Stat};
 use crate::token::{KeyAnswer, Keyring};
@@ -14,7 +15,6 @@ use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType};
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -32,15 +32,15 @@ pub struct Root {
     id: u32,
     plugin: Option<Rc<Plugin>>,
     /// Key sets that are being fetched: the callout's token, the provider's index.
-    fetches: HashMap<u32, usize>,
+    fetches: Ids<u32, usize>,
     /// Exports that are under way, by the callout's token.
-    flights: HashMap<u32, Flight>,
+    flights: Ids<u32, Flight>,
 }
 
 impl Root {
     /// Not configured yet.
     pub fn new(id: u32) -> Root {
-        Root { id, plugin: None, fetches: HashMap::new(), flights: HashMap::new() }
+        Root { id, plugin: None, fetches: Ids::default(), flights: Ids::default() }
     }
 
     fn configure(&mut self, config: Config) {
@@ -62,7 +62,7 @@ impl Root {
             waiting: RefCell::new(Waiting::default()),
             period: Cell::new(Duration::ZERO),
         }));
-        (self.fetches, self.flights) = (HashMap::new(), HashMap::new());
+        (self.fetches, self.flights) = (Ids::default(), Ids::default());
         if let Some(plugin) = &self.plugin {
             plugin.tick_every(if ticks { SOON } else { SOMETIME });
         }

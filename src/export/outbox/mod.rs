@@ -20,13 +20,14 @@ mod retry;
 
 use super::answer::{Answer, Meaning, judge};
 use crate::config::Bounds;
+use crate::ids::Ids;
 use crate::rejection::{Refusal, Rejection};
 use crate::stats::{Sink, Stat};
 use blame::Blame;
 use gate::Gate;
 use group::{Errand, Group, Piece};
 use retry::is_past;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -84,7 +85,7 @@ pub struct Outbox {
     bounds: Bounds,
     random: u64,
     names: u64,
-    requests: HashMap<Ticket, Request>,
+    requests: Ids<Ticket, Request>,
     /// The same by the time at which they are settled whatever may be, the first one first.
     deadlines: VecDeque<(Duration, Ticket)>,
     held: usize,
@@ -94,7 +95,7 @@ pub struct Outbox {
     /// Whether `ready` has its turn: halves of one client's batch don't hold up the others.
     turn: bool,
     retries: Vec<(Duration, Group)>,
-    flights: HashMap<Flight, Group>,
+    flights: Ids<Flight, Group>,
     settled: VecDeque<(Ticket, Outcome)>,
     gate: Gate,
     blame: Blame,
@@ -110,14 +111,14 @@ impl Outbox {
             bounds,
             random: random | 1,
             names: 0,
-            requests: HashMap::new(),
+            requests: Ids::default(),
             deadlines: VecDeque::new(),
             held: 0,
             parked: VecDeque::new(),
             ready: VecDeque::new(),
             turn: false,
             retries: Vec::new(),
-            flights: HashMap::new(),
+            flights: Ids::default(),
             settled: VecDeque::new(),
             gate: Gate::default(),
             blame: Blame::default(),
