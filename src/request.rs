@@ -19,12 +19,61 @@ pub struct Headers<'a> {
     pub authorization: Option<&'a [u8]>,
     /// `content-length`.
     pub content_length: Option<&'a [u8]>,
-    /// `content-encoding`; several joined by commas.
+    /// `content-encoding`; several joined by commas ([`codings`]).
     pub content_encoding: Option<&'a [u8]>,
     /// `content-type`. Any will do; but see [`is_grpc`].
     pub content_type: Option<&'a [u8]>,
     /// `traceparent`.
     pub traceparent: Option<&'a [u8]>,
+}
+
+impl<'a> Headers<'a> {
+    /// Of a header map as proxy-wasm's ABI has it: the number of pairs, the two lengths of each, then
+    /// name and value of each, both ended by a zero byte. Numbers are 32 bits, little-endian.
+    ///
+    /// Of several headers with the same name the first counts; of `content-encoding` see [`codings`].
+    pub fn read(map: &'a [u8]) -> Headers<'a> {
+        let mut headers = Headers::default();
+        for (name, value) in pairs(map) {
+            let header = match name {
+                b":method" => &mut headers.method,
+                b":path" => &mut headers.path,
+                b"authorization" => &mut headers.authorization,
+                b"content-length" => &mut headers.content_length,
+                b"content-encoding" => &mut headers.content_encoding,
+                b"content-type" => &mut headers.content_type,
+                b"traceparent" => &mut headers.traceparent,
+                _ => continue,
+            };
+            header.get_or_insert(value);
+        }
+        headers
+    }
+}
+
+/// The values of all `content-encoding` headers in a map: each is a coding to undo.
+pub fn codings(map: &[u8]) -> Vec<u8> {
+    let values: Vec<&[u8]> = pairs(map).filter(|(name, _)| *name == b"content-encoding").map(|(_, value)| value).collect();
+    values.join(&b","[..])
+}
+
+/// The pairs of a header map; none where it isn't whole.
+fn pairs(map: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let (lengths, text) = sections(map).unwrap_or_default();
+    let mut rest = text;
+    let mut part = move |length: &[u8; 4]| {
+        let (part, after) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        rest = after.strip_prefix(b"\0")?;
+        Some(part)
+    };
+    lengths.as_chunks::<2>().0.iter().map_while(move |[name, value]| Some((part(name)?, part(value)?)))
+}
+
+/// The lengths and what they are the lengths of.
+fn sections(map: &[u8]) -> Option<(&[[u8; 4]], &[u8])> {
+    let (count, rest) = map.split_first_chunk::<4>()?;
+    let (lengths, text) = rest.split_at_checked((u32::from_le_bytes(*count) as usize).checked_mul(8)?)?;
+    Some((lengths.as_chunks::<4>().0, text))
 }
 
 /// The client's trace context (W3C Trace Context, section 3.2), if it is well-formed.
@@ -60,9 +109,14 @@ pub fn is_ingest(path: Option<&[u8]>, config: &Config) -> bool {
 /// Whether the method is the one that the ingest path has.
 ///
 /// # Errors
-/// Any other than POST.
+/// Any other than POST, or none that can be read.
 pub fn method(headers: &Headers<'_>) -> Result<(), Rejection> {
-    if headers.method == Some(b"POST") { Ok(()) } else { Err(Rejection::MethodNotAllowed) }
+    match headers.method {
+        Some(b"POST") => Ok(()),
+        Some(_) => Err(Rejection::MethodNotAllowed),
+        // There is no such request: the host hasn't let its headers be read.
+        None => Err(Rejection::BodyUnavailable),
+    }
 }
 
 /// The token of a request: what stands behind `Bearer`, unverified.
@@ -130,6 +184,45 @@ mod tests {
 
     fn token(value: &[u8]) -> Result<&[u8], Rejection> {
         bearer(Some(value))
+    }
+
+    fn map(headers: &[(&str, &str)]) -> Vec<u8> {
+        let mut map = (headers.len() as u32).to_le_bytes().to_vec();
+        map.extend(headers.iter().flat_map(|(name, value)| [name.len(), value.len()]).flat_map(|length| (length as u32).to_le_bytes()));
+        map.extend(headers.iter().flat_map(|(name, value)| format!("{name}\0{value}\0").into_bytes()));
+        map
+    }
+
+    #[test]
+    fn headers_are_read_from_a_map_and_the_first_of_several_counts() {
+        let map = map(&[
+            (":path", "/p"),
+            ("x-other", "no\0\0"),
+            (":method", "POST"),
+            ("content-encoding", "gzip"),
+            ("content-encoding", "deflate, gzip"),
+            ("content-length", ""),
+            ("content-length", "2"),
+            ("content-type", "t"),
+            ("authorization", "a"),
+            ("traceparent", "00"),
+        ]);
+        let headers = Headers::read(&map);
+        let values = [headers.path, headers.method, headers.content_encoding, headers.content_length];
+        assert_eq!(values, [Some(&b"/p"[..]), Some(b"POST"), Some(b"gzip"), Some(b"")]);
+        assert_eq!([headers.content_type, headers.authorization, headers.traceparent], [Some(&b"t"[..]), Some(b"a"), Some(b"00")]);
+        assert_eq!(codings(&map), b"gzip,deflate, gzip");
+        // Whatever is missing at its end, nothing is made up.
+        for end in 0..map.len() {
+            let read: Vec<_> = pairs(&map[..end]).collect();
+            assert!(read.len() < 10 && pairs(&map).take(read.len()).eq(read));
+        }
+        assert_eq!(pairs(&[0xff; 64]).count(), 0);
+    }
+
+    #[test]
+    fn headers_that_can_not_be_read_are_nobodys_fault() {
+        assert_eq!(method(&Headers::default()), Err(Rejection::BodyUnavailable));
     }
 
     #[test]

@@ -90,6 +90,23 @@ pub fn judge(answer: Answer<'_>, now: Duration) -> Meaning {
     }
 }
 
+/// What of an answer with this status [`judge`] looks at: the rest need not be fetched.
+pub fn matters(status: Option<u16>) -> Matters {
+    let accepted = matches!(status, Some(200..=299));
+    Matters { content: accepted, retry_after: matches!(status, Some(429 | 503)), from_backend: status == Some(503) }
+}
+
+/// What matters of an answer beside its status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Matters {
+    /// The body and its type.
+    pub content: bool,
+    /// `retry-after`.
+    pub retry_after: bool,
+    /// Whether the backend made it.
+    pub from_backend: bool,
+}
+
 /// Seconds, or an HTTP date (RFC 9110, section 10.2.3).
 fn wait(retry_after: Option<&[u8]>, now: Duration) -> Option<Duration> {
     let text = std::str::from_utf8(retry_after?).ok()?.trim();

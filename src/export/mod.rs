@@ -9,7 +9,7 @@ pub mod outbox;
 mod split;
 
 use crate::config::{Compression, Export};
-pub use answer::{Answer, Delivery, Meaning, Response};
+pub use answer::{Answer, Delivery, Meaning, Response, matters};
 use flate2::write::GzEncoder;
 pub use outbox::{Outbox, Shipment};
 use std::io::Write;

@@ -4,7 +4,7 @@ use crate::export;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, MapType};
 
-/// The response of the callout whose callback this is.
+/// The response of the callout whose callback this is, as far as it matters under its status.
 pub struct Response {
     /// `:status`; `None` where it is no number.
     pub status: Option<u16>,
@@ -27,9 +27,11 @@ pub fn read(num_headers: usize, body_size: usize, most: usize) -> Option<Respons
     }
     let header = |name| hostcalls::get_map_value_bytes(MapType::HttpCallResponseHeaders, name).ok().flatten();
     let status = header(":status").and_then(|status| String::from_utf8(status).ok()?.parse().ok());
-    let content_type = header("content-type");
-    let retry_after = header("retry-after");
-    let from_backend = header("x-envoy-upstream-service-time").is_some();
+    let matters = export::matters(status);
+    let content_type = if matters.content { header("content-type") } else { None };
+    let retry_after = if matters.retry_after { header("retry-after") } else { None };
+    let from_backend = matters.from_backend && header("x-envoy-upstream-service-time").is_some();
+    let body_size = if matters.content { body_size } else { 0 };
     let size = body_size.min(most);
     let body = match size {
         0 => Vec::new(),

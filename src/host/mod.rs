@@ -11,6 +11,7 @@
 //! alone: the answer to one that a stream has sent is lost with that stream, and with it all others in it.
 
 mod answer;
+mod headers;
 mod limit_service;
 mod local_reply;
 mod memory;

@@ -1,12 +1,12 @@
 //! One HTTP stream.
 
-use super::{Plugin, limit_service, now};
+use super::{Plugin, headers, limit_service, now};
 use crate::config;
 use crate::ingest::{Event, Ingest};
 use crate::request::{self, Headers};
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext};
-use proxy_wasm::types::{Action, Bytes, MapType};
+use proxy_wasm::types::Action;
 use serde_json::{Map, Value};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -15,17 +15,21 @@ use std::rc::Rc;
 pub struct Stream {
     id: u32,
     plugin: Rc<Plugin>,
-    ingest: Rc<RefCell<Ingest>>,
+    /// None while the stream isn't known to be ours.
+    ingest: Option<Rc<RefCell<Ingest>>>,
 }
 
 impl Stream {
     /// A stream that has just begun.
     pub fn new(id: u32, plugin: Rc<Plugin>) -> Stream {
-        Stream { id, plugin, ingest: Rc::default() }
+        Stream { id, plugin, ingest: None }
     }
 
-    fn on(&mut self, event: Event<'_>) -> Action {
-        self.plugin.event(self.id, &self.ingest, event, now())
+    fn on(&self, event: Event<'_>) -> Action {
+        match &self.ingest {
+            Some(ingest) => self.plugin.event(self.id, ingest, event, now()),
+            None => Action::Continue,
+        }
     }
 
     /// The claims that Envoy's jwt_authn left in dynamic metadata, where it is trusted.
@@ -39,33 +43,18 @@ impl Stream {
     }
 }
 
-/// Envoy hands over the first of several headers of the same name; each of these is a coding to undo.
-fn all_codings(first: Bytes) -> Bytes {
-    let Ok(headers) = hostcalls::get_map_bytes(MapType::HttpRequestHeaders) else { return first };
-    let codings: Vec<Bytes> = headers.into_iter().filter(|(name, _)| name == "content-encoding").map(|(_, value)| value).collect();
-    codings.join(&b","[..])
-}
-
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _num_headers: usize, end: bool) -> Action {
+        // Alone, as it is all that most requests of a gateway are asked for.
         let path = self.get_http_request_header_bytes(":path");
         if !request::is_ingest(path.as_deref(), &self.plugin.shared.config) {
-            let headers = Headers { path: path.as_deref(), ..Headers::default() };
-            return self.on(Event::Headers { headers, verified: None, end });
+            return Action::Continue;
         }
-        let header = |name| -> Option<Bytes> { self.get_http_request_header_bytes(name) };
-        let (method, authorization) = (header(":method"), header("authorization"));
-        let (content_length, content_encoding) = (header("content-length"), header("content-encoding").map(all_codings));
-        let (content_type, traceparent) = (header("content-type"), header("traceparent"));
-        let headers = Headers {
-            method: method.as_deref(),
-            path: path.as_deref(),
-            authorization: authorization.as_deref(),
-            content_length: content_length.as_deref(),
-            content_encoding: content_encoding.as_deref(),
-            content_type: content_type.as_deref(),
-            traceparent: traceparent.as_deref(),
-        };
+        self.ingest = Some(Rc::default());
+        let map = headers::of_request();
+        let mut headers = Headers { path: path.as_deref(), ..Headers::read(&map) };
+        let codings = headers.content_encoding.map(|_| request::codings(&map));
+        headers.content_encoding = codings.as_deref();
         let verified = self.verified();
         self.on(Event::Headers { headers, verified: verified.as_ref(), end })
     }
@@ -86,15 +75,21 @@ impl Context for Stream {
             self.plugin.event(id, &ingest, limit_service::event(&answer), now());
         }
     }
+}
 
-    fn on_done(&mut self) -> bool {
-        self.on(Event::Closed);
+/// Envoy calls `on_done` and `on_delete` one right after the other; doing without the former spares each
+/// stream a call into the VM.
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let Some(ingest) = &self.ingest else { return };
+        if ingest.borrow().is_unfinished() {
+            self.on(Event::Closed);
+        }
         let mut waiting = self.plugin.waiting.borrow_mut();
         if waiting.alive.remove(&self.id).is_some() {
             let id = self.id;
             waiting.line.retain(|&other| other != id);
             waiting.asked.retain(|_, (other, _)| *other != id);
         }
-        true
     }
 }

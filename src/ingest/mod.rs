@@ -167,6 +167,11 @@ impl Ingest {
         matches!(self.phase, Phase::Awaiting(_))
     }
 
+    /// Whether it has something to be told when its stream is gone.
+    pub fn is_unfinished(&self) -> bool {
+        matches!(self.phase, Phase::Awaiting(_) | Phase::Asking(..) | Phase::Exporting(_))
+    }
+
     /// Takes one event to the next effect.
     pub fn on(&mut self, shared: &Shared, event: Event<'_>, world: &mut World<'_>) -> Effect {
         let step = match (std::mem::replace(&mut self.phase, Phase::Done), event) {

@@ -205,3 +205,26 @@ proptest! {
         prop_assert!(!delivered || status.is_some_and(|status| (200..300).contains(&status)));
     }
 }
+
+#[test]
+fn what_does_not_matter_under_a_status_changes_nothing() {
+    let now = Duration::from_secs(1);
+    for status in (0..=999).map(Some).chain([None]) {
+        for (body, content_type) in [(&b""[..], &b"text/html"[..]), (b"{}", b"application/json"), (b"x", b"application/x-protobuf")] {
+            for from_backend in [true, false] {
+                let whole = Response { status, content_type: Some(content_type), retry_after: Some(b"7"), from_backend, body, cut: true };
+                for whole in [whole, Response { cut: false, ..whole }] {
+                    let matters = matters(status);
+                    let content = if matters.content { whole } else { Response::default() };
+                    let fetched = Response {
+                        status,
+                        retry_after: whole.retry_after.filter(|_| matters.retry_after),
+                        from_backend: from_backend && matters.from_backend,
+                        ..content
+                    };
+                    assert_eq!(judge(Answer::Response(whole), now), judge(Answer::Response(fetched), now), "{status:?}");
+                }
+            }
+        }
+    }
+}
