@@ -94,11 +94,11 @@ pub fn refuse(refusal: Refusal) -> Reply {
 /// Says how the client's buckets stand: on a 200, so that it can slow down before it is told to, and
 /// with the limits themselves on a 429.
 pub fn tell(mut reply: Reply, standing: &Standing) -> Reply {
-    if let (429, Some(policy)) = (reply.status, standing.policy()) {
-        reply.headers.push(("ratelimit-policy", policy));
+    if reply.status == 429 {
+        reply.headers.extend(standing.policy().map(|policy| ("ratelimit-policy", policy)));
     }
-    if let (200 | 429, Some(left)) = (reply.status, standing.rate_limit()) {
-        reply.headers.push(("ratelimit", left));
+    if matches!(reply.status, 200 | 429) {
+        reply.headers.extend(standing.rate_limit().map(|left| ("ratelimit", left)));
     }
     reply
 }
@@ -115,7 +115,8 @@ pub fn accept(records: u64, delivery: Delivery) -> Reply {
     Reply {
         status: 200,
         headers: vec![("content-type", "application/json".to_owned())],
-        body: format!("{{\"accepted\":{accepted},\"rejected\":{rejected}}}"),
+        body: ["{\"accepted\":", itoa::Buffer::new().format(accepted), ",\"rejected\":", itoa::Buffer::new().format(rejected), "}"]
+            .concat(),
         details: "records_delivered",
     }
 }

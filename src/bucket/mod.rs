@@ -54,7 +54,8 @@ pub struct Limiter<'a> {
     user: Option<Line>,
     session: Option<Limit>,
     seed: Seed,
-    who: String,
+    issuer: &'a str,
+    subject: &'a str,
 }
 
 /// What was taken from which buckets, so that it can be given back.
@@ -76,18 +77,16 @@ enum Change {
 impl<'a> Limiter<'a> {
     /// The limits for a verified sender: the token's issuer, its subject, and which of the configured
     /// overrides is meant for it.
-    pub fn new(limits: &'a RateLimits, distinction: Option<usize>, issuer: &str, subject: &str, seed: Seed) -> Limiter<'a> {
+    pub fn new(limits: &'a RateLimits, distinction: Option<usize>, issuer: &'a str, subject: &'a str, seed: Seed) -> Limiter<'a> {
         let Limits { user, session } = distinction.and_then(|index| limits.overrides.get(index)).copied().unwrap_or(limits.limits);
-        // The length in front keeps "a" + "bc" from being "ab" + "c".
-        let who = format!("{}:{issuer}{subject}", issuer.len());
         let user = user.map(|Limit { bucket, shadow }| Line {
             name: "user",
             limit: bucket,
-            owner: owner(seed, &[b"user", who.as_bytes()], bucket),
+            owner: owner(seed, &[b"user", issuer.as_bytes(), subject.as_bytes()], bucket),
             refused: Rejection::UserRateLimited,
             shadowed: shadow.then_some(Stat::ShadowedUser),
         });
-        Limiter { limits, user, session, seed, who }
+        Limiter { limits, user, session, seed, issuer, subject }
     }
 
     fn session(&self, session: &str) -> Option<Line> {
@@ -95,7 +94,7 @@ impl<'a> Limiter<'a> {
         Some(Line {
             name: "session",
             limit: bucket,
-            owner: owner(self.seed, &[b"session", self.who.as_bytes(), session.as_bytes()], bucket),
+            owner: owner(self.seed, &[b"session", self.issuer.as_bytes(), self.subject.as_bytes(), session.as_bytes()], bucket),
             refused: Rejection::SessionRateLimited,
             shadowed: shadow.then_some(Stat::ShadowedSession),
         })
@@ -263,6 +262,7 @@ fn change(
 fn owner(seed: Seed, parts: &[&[u8]], limit: TokenBucket) -> Owner {
     let mut hasher = SipHasher13::new_with_key(&seed.0);
     for part in parts {
+        // The length in front keeps "a" + "bc" from being "ab" + "c".
         hasher.write_u64(part.len() as u64);
         hasher.write(part);
     }

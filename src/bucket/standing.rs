@@ -6,7 +6,6 @@
 
 use super::level::{Level, window};
 use crate::config::{TokenBucket, Unit};
-use std::fmt::Write;
 use std::time::Duration;
 
 /// How the buckets of one request stand. Empty where none is limited.
@@ -33,33 +32,45 @@ impl Standing {
 
     /// `RateLimit`: what is left in each bucket, and the seconds until it is full.
     pub fn rate_limit(&self) -> Option<String> {
-        self.list(|out, quota| write!(out, "\"{}\";r={};t={}", quota.name, quota.left.min(LARGEST), seconds(quota.until_full)))
+        self.list(|out, quota| {
+            parameter(out, "r", quota.left.min(LARGEST));
+            parameter(out, "t", seconds(quota.until_full));
+        })
     }
 
     /// `RateLimit-Policy`: how large each bucket is, and the seconds in which it fills.
     pub fn policy(&self) -> Option<String> {
         self.list(|out, quota| {
-            write!(out, "\"{}\";q={}", quota.name, quota.limit.max_tokens)?;
-            match quota.unit {
+            parameter(out, "q", u64::from(quota.limit.max_tokens));
+            out.push_str(match quota.unit {
                 // What is counted where nothing else is said.
-                Unit::Requests => {}
-                Unit::Bytes => out.write_str(";qu=\"content-bytes\"")?,
+                Unit::Requests => "",
+                Unit::Bytes => ";qu=\"content-bytes\"",
                 // Not in the draft's registry, which can be added to.
-                Unit::Records => out.write_str(";qu=\"records\"")?,
-            }
-            write!(out, ";w={}", seconds(window(quota.limit)))
+                Unit::Records => ";qu=\"records\"",
+            });
+            parameter(out, "w", seconds(window(quota.limit)));
         })
     }
 
-    fn list(&self, write: impl Fn(&mut String, &Quota) -> std::fmt::Result) -> Option<String> {
-        let mut out = String::new();
+    fn list(&self, parameters: impl Fn(&mut String, &Quota)) -> Option<String> {
+        let mut out = String::with_capacity(self.0.len() * 48);
         for quota in &self.0 {
             if !out.is_empty() {
                 out.push_str(", ");
             }
-            write(&mut out, quota).ok()?;
+            for part in ["\"", quota.name, "\""] {
+                out.push_str(part);
+            }
+            parameters(&mut out, quota);
         }
         (!out.is_empty()).then_some(out)
+    }
+}
+
+fn parameter(out: &mut String, name: &str, value: u64) {
+    for part in [";", name, "=", itoa::Buffer::new().format(value)] {
+        out.push_str(part);
     }
 }
 

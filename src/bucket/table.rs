@@ -44,7 +44,7 @@ fn sets(slots: u32) -> u64 {
 }
 
 fn key(set: u64) -> String {
-    format!("bucket/{set}")
+    ["bucket/", itoa::Buffer::new().format(set)].concat()
 }
 
 /// Writes an empty set wherever there is none.

@@ -6,6 +6,7 @@ use crate::encoding;
 use crate::export::Delivery;
 use crate::export::outbox::Outcome;
 use crate::limit_service::{self, Heard};
+use crate::memory::Recalling;
 use crate::otlp::{self, Known};
 use crate::rejection::Rejection;
 use crate::reply;
@@ -46,7 +47,8 @@ impl Ingest {
         let session = claims.session.as_deref().or(named.as_deref());
         let cost = Cost { records, bytes };
         let limiter = limiter(shared, claims);
-        let mut charge = match limiter.charge(session, cost, world.now, world.store, world.stats) {
+        let mut recalling = Recalling { seen: std::mem::take(&mut self.seen), store: world.store };
+        let mut charge = match limiter.charge(session, cost, world.now, &mut recalling, world.stats) {
             Ok(charge) => charge,
             Err(refusal) => {
                 self.standing = limiter.standing(session, world.now, world.store);

@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::encoding::{self, Coding};
 use crate::export::Outbox;
 use crate::export::outbox::{Outcome, Ticket};
-use crate::memory::Store;
+use crate::memory::{Noting, Seen, Store};
 use crate::rejection::{Refusal, Rejection};
 use crate::reply::{self, Reply};
 use crate::request::{self, Announced, Headers};
@@ -145,6 +145,8 @@ pub struct Ingest {
     traceparent: Option<String>,
     /// What the body's Content-Encoding is made of.
     codings: Vec<Coding>,
+    /// The sender's buckets as they were looked at.
+    seen: Seen,
     /// How the sender's buckets stand.
     standing: Standing,
 }
@@ -159,7 +161,14 @@ type Step = Result<Effect, Refusal>;
 impl Ingest {
     /// A request that has just begun.
     pub fn new() -> Ingest {
-        Ingest { phase: Phase::Start, grpc: false, traceparent: None, codings: Vec::new(), standing: Standing::default() }
+        Ingest {
+            phase: Phase::Start,
+            grpc: false,
+            traceparent: None,
+            codings: Vec::new(),
+            seen: Seen::default(),
+            standing: Standing::default(),
+        }
     }
 
     /// Whether it waits for keys.
@@ -288,7 +297,8 @@ impl Ingest {
     ) -> Step {
         // The cheap look: an empty bucket is seen before a body is held.
         let (limiter, session) = (limiter(shared, &claims), claims.session.as_deref());
-        if let Err(refusal) = limiter.look(session, world.now, world.store) {
+        let mut noting = Noting { seen: &mut self.seen, store: world.store };
+        if let Err(refusal) = limiter.look(session, world.now, &mut noting) {
             self.standing = limiter.standing(session, world.now, world.store);
             return Err(refusal);
         }
@@ -348,7 +358,7 @@ fn verify(token: &[u8], shared: &Shared, world: &mut World<'_>) -> Verdict {
     verdict
 }
 
-fn limiter<'s>(shared: &'s Shared, claims: &Claims) -> Limiter<'s> {
+fn limiter<'s>(shared: &'s Shared, claims: &'s Claims) -> Limiter<'s> {
     Limiter::new(&shared.config.rate_limits, claims.distinction, &claims.issuer, &claims.subject, shared.seed)
 }
 

@@ -352,7 +352,8 @@ proptest! {
         let mut sessions: HashMap<(usize, usize), Model> = HashMap::new();
         for (user, session, cost, pause, delivered) in requests {
             now += pause;
-            let limiter = Limiter::new(&limits, None, "issuer", &format!("user {user}"), SEED);
+            let subject = format!("user {user}");
+            let limiter = Limiter::new(&limits, None, "issuer", &subject, SEED);
             // All users call their sessions the same.
             let name = format!("session {session}");
             let users_model = users.entry(user).or_insert_with(|| Model::full(user_limit, now)).at(now);

@@ -15,7 +15,7 @@ fn one_set() -> RateLimits {
     RateLimits { slots: 8, ..limits(Some(limit(FULL as u32, 1, 1_000)), None) }
 }
 
-fn user<'a>(limits: &'a RateLimits, name: &str) -> Limiter<'a> {
+fn user<'a>(limits: &'a RateLimits, name: &'a str) -> Limiter<'a> {
     Limiter::new(limits, None, "issuer", name, SEED)
 }
 
