@@ -36,6 +36,12 @@ pub fn seed(memory: &mut SharedData) -> Seed {
     Seed(stored.unwrap_or_default())
 }
 
+/// A number that nobody can guess, if there is one to be had.
+pub fn secret() -> Option<u128> {
+    let mut bytes = [0u8; 16];
+    getrandom::fill(&mut bytes).ok().map(|()| u128::from_le_bytes(bytes))
+}
+
 /// A random number; where there is none to be had, workers merely act at the same moments.
 pub fn random() -> u32 {
     let mut bytes = [0u8; 4];

@@ -47,7 +47,14 @@ impl Root {
         let mut memory = SharedData;
         Limiter::prepare(&config.rate_limits, &mut memory);
         Keyring::prepare(&config.auth, &mut memory);
-        let keyring = Keyring::new(&config.auth, memory::random()).with_signatures(Box::new(signatures::VerifySignature));
+        let keyring = match memory::secret() {
+            Some(secret) => Keyring::new(&config.auth, secret),
+            None => {
+                log::warn!("no random numbers: verified tokens are not remembered");
+                Keyring::new(&config.auth, 0).forgetful()
+            }
+        };
+        let keyring = keyring.with_signatures(Box::new(signatures::VerifySignature));
         let ticks = keyring.is_remote();
         let outbox = Outbox::new(config.export.bounds, u64::from(memory::random()) << 32 | u64::from(memory::random()));
         let shared = Shared { config, seed: memory::seed(&mut memory) };

@@ -73,22 +73,30 @@ pub enum Asked {
 }
 
 impl Keyring {
-    /// No keys yet, for the providers of `auth`. `random` spreads workers apart.
-    pub fn new(auth: &Auth, random: u32) -> Keyring {
+    /// No keys yet, for the providers of `auth`. `random` spreads workers apart, and keeps the places of
+    /// verified tokens secret; where it isn't random, see [`Keyring::forgetful`].
+    pub fn new(auth: &Auth, random: u128) -> Keyring {
         let remote = |source: &Source| matches!(source, Source::Remote(_)).then(Remote::default);
+        // What can be seen of the jitter says nothing about the key.
+        let key = hmac_sha256::Hash::hash(&random.to_le_bytes());
         Keyring {
             remotes: auth.providers.iter().map(|provider| remote(&provider.keys)).collect(),
-            cache: Cache::new(auth.cache_entries),
+            cache: Cache::new(auth.cache_entries, *key.first_chunk().unwrap_or(&[0; 16])),
             host: None,
             waiting: 0,
             generation: 0,
-            jitter: f64::from(random) / f64::from(u32::MAX),
+            jitter: f64::from(random as u32) / f64::from(u32::MAX),
         }
     }
 
     /// Lets the host verify the signatures that it can.
     pub fn with_signatures(self, signatures: Box<dyn Signatures>) -> Keyring {
         Keyring { host: Some(Host::new(signatures)), ..self }
+    }
+
+    /// Remembers no tokens.
+    pub fn forgetful(self) -> Keyring {
+        Keyring { cache: Cache::default(), ..self }
     }
 
     /// How many signatures the host has judged since this was last asked.

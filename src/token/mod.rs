@@ -11,13 +11,15 @@ mod record;
 
 use crate::config::{Auth, Key, Provider, Source};
 use crate::rejection::Rejection;
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 pub use claims::Claims;
 use jwt_simple::prelude::{Duration as JwtDuration, UnixTimeStamp, VerificationOptions};
-use jwt_simple::reexports::ct_codecs::{Base64UrlSafeNoPadding, Decoder};
-use jwt_simple::token::{Token, TokenMetadata};
+use jwt_simple::token::Token;
 pub use keyring::{Asked, KeyAnswer, Keyring};
 use native::Host;
 pub use native::{Signatures, Signed};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::rc::Rc;
 use std::time::Duration;
@@ -47,8 +49,8 @@ pub fn verify(token: &[u8], auth: &Auth, keyring: &mut Keyring, now: Duration) -
     if token.len() > LONGEST {
         return Verdict::Refused(Rejection::TokenTooLong);
     }
-    let digest = cache::digest(token);
-    if let Some((claims, provider)) = keyring.cache.find(&digest, now, auth.clock_skew) {
+    let digest = keyring.cache.digest(token);
+    if let Some((claims, provider)) = keyring.cache.find(digest, now, auth.clock_skew) {
         // What keys vouched for holds as long as they are in force.
         let in_force = auth.providers.get(provider).is_some_and(|from| keyring.keys(provider, &from.keys, now).is_some());
         return if in_force { Verdict::Remembered(claims) } else { Verdict::NoKeys };
@@ -81,8 +83,8 @@ impl From<Rejection> for Verdict {
 fn afresh(token: &[u8], auth: &Auth, keyring: &Keyring, now: Duration) -> Result<(Claims, usize, u64), Verdict> {
     let token = shape(token)?;
     let payload = payload(token)?;
-    let (header, plain) = header(token)?;
-    let host = keyring.host.as_ref().filter(|_| plain);
+    let header = header(token)?;
+    let host = keyring.host.as_ref().filter(|_| header.is_plain);
     let mut verdict = Verdict::Refused(Rejection::TokenIssuer);
     for (i, provider) in responsible(&auth.providers, payload.get("iss").and_then(Value::as_str)) {
         let judged = signature(token, &header, host, (i, provider), keyring, now);
@@ -124,29 +126,55 @@ fn shape(token: &[u8]) -> Result<&str, Rejection> {
     Ok(token)
 }
 
-/// The header, and whether it is [plain](native::is_plain). `jku`, `x5u`, `jwk` and `x5c` in it are
-/// never followed.
-fn header(token: &str) -> Result<(TokenMetadata, bool), Rejection> {
+/// A token's header, as far as it matters.
+struct Header {
+    alg: String,
+    kid: Option<String>,
+    /// Whether it is [plain](native::is_plain).
+    is_plain: bool,
+}
+
+/// The header that nearly every token has: nothing that jwt-simple could refuse to read.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Usual {
+    alg: String,
+    #[serde(default)]
+    kid: Option<String>,
+    #[serde(default)]
+    typ: Option<String>,
+}
+
+/// `jku`, `x5u`, `jwk` and `x5c` in it are never followed.
+fn header(token: &str) -> Result<Header, Rejection> {
     let part = token.split('.').next().unwrap_or_default();
+    let bytes = decoded(part)?;
+    // Of an array serde would make one too.
+    if bytes.trim_ascii_start().starts_with(b"{")
+        && let Ok(Usual { alg, kid, typ }) = serde_json::from_slice(&bytes)
+    {
+        return Ok(Header { alg, kid, is_plain: typ.is_none_or(|typ| native::is_plain_type(&typ)) });
+    }
     // A header that changes what the signature means is refused, whatever it says: `crit` (RFC 7515)
     // names extensions that must be understood, `b64` (RFC 7797) is one, and none is here.
-    let header = object(part)?;
+    let header: Map<String, Value> = serde_json::from_slice(&bytes).map_err(|_| Rejection::TokenMalformed)?;
     if header.keys().any(|name| name == "crit" || name == "b64") {
         return Err(Rejection::TokenMalformed);
     }
     let metadata = Token::decode_metadata(token).map_err(|_| Rejection::TokenMalformed)?;
-    Ok((metadata, native::is_plain(&header)))
+    let (alg, kid) = (metadata.algorithm().to_owned(), metadata.key_id().map(str::to_owned));
+    Ok(Header { alg, kid, is_plain: native::is_plain(&header) })
 }
 
 /// The claims, unverified: until the signature is, only `iss` is looked at, to choose the provider.
 fn payload(token: &str) -> Result<Map<String, Value>, Rejection> {
-    object(token.split('.').nth(1).unwrap_or_default())
+    let bytes = decoded(token.split('.').nth(1).unwrap_or_default())?;
+    serde_json::from_slice(&bytes).map_err(|_| Rejection::TokenMalformed)
 }
 
-/// A part of the token that holds a JSON object.
-fn object(part: &str) -> Result<Map<String, Value>, Rejection> {
-    let bytes = Base64UrlSafeNoPadding::decode_to_vec(part, None).map_err(|_| Rejection::TokenMalformed)?;
-    serde_json::from_slice(&bytes).map_err(|_| Rejection::TokenMalformed)
+/// A part of the token: base64url without padding (RFC 7515, 2), and none of its last bits left over.
+fn decoded(part: &str) -> Result<Vec<u8>, Rejection> {
+    BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| Rejection::TokenMalformed)
 }
 
 /// The providers whose issuer it is, in order; where there is none, those without an issuer.
@@ -163,7 +191,7 @@ const TRIED: usize = 8;
 /// The key that vouches for the token.
 fn signature(
     token: &str,
-    header: &TokenMetadata,
+    header: &Header,
     host: Option<&Host>,
     (i, provider): (usize, &Provider),
     keyring: &Keyring,
@@ -171,17 +199,17 @@ fn signature(
 ) -> Result<u64, Verdict> {
     // An algorithm that the provider may use at all, now or after its keys have changed.
     let accepted = match &provider.keys {
-        Source::Fixed(keys) => keys.iter().any(|key| key.algorithm().name() == header.algorithm()),
-        Source::Remote(jwks) => jwks.algorithms.iter().any(|algorithm| algorithm.name() == header.algorithm()),
+        Source::Fixed(keys) => keys.iter().any(|key| key.algorithm().name() == header.alg),
+        Source::Remote(jwks) => jwks.algorithms.iter().any(|algorithm| algorithm.name() == header.alg),
     };
     if !accepted {
         return Err(Rejection::TokenAlgorithm.into());
     }
     let keys = keyring.keys(i, &provider.keys, now).ok_or(Verdict::NoKeys)?;
-    let fits = |key: &&Key| key.algorithm().name() == header.algorithm();
+    let fits = |key: &&Key| key.algorithm().name() == header.alg;
     // A key without an id may be the one that is meant, as may any where the token names none.
-    let named = |key: &&Key| header.key_id().is_some() && key.kid() == header.key_id();
-    let nameless = |key: &&Key| header.key_id().is_none() || key.kid().is_none();
+    let named = |key: &&Key| header.kid.is_some() && key.kid() == header.kid.as_deref();
+    let nameless = |key: &&Key| header.kid.is_none() || key.kid().is_none();
     let mut tried = keys.iter().filter(fits).filter(named).chain(keys.iter().filter(fits).filter(nameless)).take(TRIED);
     let holds = |key: &&Key| match host.and_then(|host| host.judge(token, key)) {
         Some(holds) => holds,

@@ -5,8 +5,8 @@
 //! asked, jwt-simple judges. Everything but the arithmetic (header, claims, keys, `alg`) is judged in
 //! one place for both.
 
+use super::decoded;
 use crate::config::{Algorithm, Key, der};
-use jwt_simple::reexports::ct_codecs::{Base64UrlSafeNoPadding, Decoder};
 use serde_json::{Map, Value};
 use std::cell::Cell;
 use std::fmt;
@@ -40,8 +40,13 @@ pub(super) struct Host {
 /// Whether a header has nothing by which jwt-simple could refuse it before the signature: then, and
 /// only then, the arithmetic is all that is left to judge.
 pub(super) fn is_plain(header: &Map<String, Value>) -> bool {
-    let typed = header.get("typ").is_none_or(|typ| typ.as_str().is_some_and(|typ| typ.eq_ignore_ascii_case("JWT") || typ == "at+jwt"));
+    let typed = header.get("typ").is_none_or(|typ| typ.as_str().is_some_and(is_plain_type));
     typed && !header.contains_key("salt")
+}
+
+/// Whether jwt-simple takes it for a `typ`.
+pub(super) fn is_plain_type(typ: &str) -> bool {
+    typ.eq_ignore_ascii_case("JWT") || typ == "at+jwt"
 }
 
 impl Host {
@@ -59,7 +64,7 @@ impl Host {
     pub fn judge(&self, token: &str, key: &Key) -> Option<bool> {
         let native = key.native()?;
         let (text, signature) = token.rsplit_once('.')?;
-        let raw = Base64UrlSafeNoPadding::decode_to_vec(signature, None).ok()?;
+        let raw = decoded(signature).ok()?;
         let (hash, signature) = match key.algorithm() {
             Algorithm::Rs256 => ("sha256", raw),
             Algorithm::Rs384 => ("sha384", raw),

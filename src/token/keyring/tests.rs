@@ -67,7 +67,7 @@ impl Cell {
         let config = Config::read(config.to_string().as_bytes(), &|_| None).unwrap();
         let mut memory = Memory::default();
         Keyring::prepare(&config.auth, &mut memory);
-        let workers = (0..workers).map(|i| Keyring::new(&config.auth, i.wrapping_mul(u32::MAX / 3))).collect();
+        let workers = (0..workers).map(|i| Keyring::new(&config.auth, u128::from(u32::wrapping_mul(i, u32::MAX / 3)))).collect();
         let signers = ["a", "b", "c"].map(|kid| (kid, Ed25519KeyPair::generate().with_key_id(kid))).into();
         Cell { config, workers, memory, counts: Counts::default(), now: START, host, signers, fetches: Vec::new() }
     }

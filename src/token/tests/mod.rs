@@ -13,7 +13,7 @@ use jwt_simple::prelude::{
     HS384Key, HS512Key, JWTClaims, MACLike, PS256KeyPair, PS384KeyPair, PS512KeyPair, RS256KeyPair, RS384KeyPair, RS512KeyPair,
     RSAKeyPairLike, Serialize,
 };
-use jwt_simple::reexports::ct_codecs::Encoder;
+use jwt_simple::reexports::ct_codecs::{Base64UrlSafeNoPadding, Decoder, Encoder};
 use serde_json::json;
 use std::sync::LazyLock;
 

@@ -167,3 +167,11 @@ fn a_no_about_one_key_says_nothing_about_another() {
     assert_eq!(worker.judges(&second, Some(false)), (Ok(()), 0), "this key is not proven yet");
     assert_eq!(worker.judges(&first, Some(false)), (NO, 1));
 }
+
+proptest::proptest! {
+    /// The host is asked about what is decoded here, and jwt-simple decodes for itself.
+    #[test]
+    fn a_part_is_decoded_as_jwt_simple_decodes_it(part in "[A-Za-z0-9_-]{0,12}[A-Za-z0-9_+/= \n-]{0,2}") {
+        proptest::prop_assert_eq!(decoded(&part).ok(), Base64UrlSafeNoPadding::decode_to_vec(&part, None).ok());
+    }
+}

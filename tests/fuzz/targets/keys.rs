@@ -274,7 +274,7 @@ fn shared(input: &[u8], text: &str, auth: &Auth) {
     Keyring::prepare(auth, &mut memory);
     let key = memory.values.keys().next().expect("a record for the provider").clone();
     memory.write(&key, input);
-    let mut keyring = Keyring::new(auth, u32::MAX);
+    let mut keyring = Keyring::new(auth, u128::MAX);
     let mut now = NOW;
     for _ in 0..3 {
         let due = keyring.tick(auth, now, &mut memory, &mut Nowhere);
