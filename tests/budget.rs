@@ -5,7 +5,7 @@
 
 use envoy_log_ingest::bucket::{Limiter, Seed};
 use envoy_log_ingest::config::{Config, Mapping, Window};
-use envoy_log_ingest::export::{self, Answer, Outbox, Response};
+use envoy_log_ingest::export::{self, Answer, Gzip, Outbox, Response};
 use envoy_log_ingest::ingest::{Effect, Event, Ingest, Shared, World};
 use envoy_log_ingest::memory::Store;
 use envoy_log_ingest::otlp::{self, Known};
@@ -62,8 +62,9 @@ fn gzip(body: &[u8], times: usize) {
     let mut outbox = Outbox::new(config.export.bounds, 0);
     outbox.park(protobuf, 100, None, RECEIVED);
     let shipment = outbox.next(RECEIVED, &mut Nobody).unwrap();
+    let mut gzip = Gzip::default();
     for _ in 0..times {
-        black_box(export::callout(&config.export, black_box(&shipment)));
+        black_box(export::callout(&config.export, black_box(&shipment), &mut gzip));
     }
 }
 
@@ -136,6 +137,7 @@ fn request(is_remembered: bool, times: usize) {
     Limiter::prepare(&config.rate_limits, &mut store);
     let mut keyring = Keyring::new(&config.auth, 0).with_signatures(Box::new(Yes));
     let mut outbox = Outbox::new(config.export.bounds, 0);
+    let mut gzip = Gzip::default();
     let shared = Shared { config, seed: Seed::default() };
     let headers = Headers {
         method: Some(b"POST"),
@@ -153,7 +155,7 @@ fn request(is_remembered: bool, times: usize) {
         assert!(matches!(read, Effect::Read(_)));
         ingest.on(&shared, Event::Body(Some(body.clone())), &mut world);
         let shipment = world.outbox.next(RECEIVED, world.stats).unwrap();
-        black_box(export::callout(&shared.config.export, &shipment));
+        black_box(export::callout(&shared.config.export, &shipment, &mut gzip));
         let accepted = Response { status: Some(200), content_type: None, retry_after: None, from_backend: true, body: &[], cut: false };
         world.outbox.answered(shipment.flight, Answer::Response(accepted), RECEIVED, world.stats);
         let (_, outcome) = world.outbox.settled().unwrap();

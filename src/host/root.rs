@@ -6,7 +6,7 @@ use super::{
 use crate::bucket::Limiter;
 use crate::config::{Config, Source};
 use crate::export::outbox::Flight;
-use crate::export::{self, Answer, Outbox, USER_AGENT};
+use crate::export::{self, Answer, Gzip, Outbox, USER_AGENT};
 use crate::ids::Ids;
 use crate::ingest::{Event, Ingest, Shared};
 use crate::stats::{Sink, Stat};
@@ -35,12 +35,13 @@ pub struct Root {
     fetches: Ids<u32, usize>,
     /// Exports that are under way, by the callout's token.
     flights: Ids<u32, Flight>,
+    gzip: Gzip,
 }
 
 impl Root {
     /// Not configured yet.
     pub fn new(id: u32) -> Root {
-        Root { id, plugin: None, fetches: Ids::default(), flights: Ids::default() }
+        Root { id, plugin: None, fetches: Ids::default(), flights: Ids::default(), gzip: Gzip::default() }
     }
 
     fn configure(&mut self, config: Config) {
@@ -98,7 +99,7 @@ impl Root {
         let mut outbox = plugin.outbox.borrow_mut();
         let export = &plugin.shared.config.export;
         while let Some(shipment) = outbox.next(now, &mut stats) {
-            let callout = export::callout(export, &shipment);
+            let callout = export::callout(export, &shipment, &mut self.gzip);
             stats.add(Stat::ExportBytes, callout.body.len() as u64);
             match self.dispatch_http_call(callout.cluster, callout.headers, Some(&callout.body), vec![], callout.timeout) {
                 Ok(token) => {

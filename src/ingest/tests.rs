@@ -169,7 +169,9 @@ impl Gateway {
             Outcome::Replied(reply) => panic!("{reply:?}"),
             _ => panic!("no export"),
         };
-        let sent = ExportLogsServiceRequest::decode(&*export::callout(&self.shared.config.export, &shipment).body).unwrap();
+        let sent =
+            ExportLogsServiceRequest::decode(&*export::callout(&self.shared.config.export, &shipment, &mut export::Gzip::default()).body)
+                .unwrap();
         match self.answer(&mut ingest, &shipment, answer) {
             Effect::Reply(reply) => (reply, sent),
             _ => panic!("no reply"),
