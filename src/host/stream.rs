@@ -45,14 +45,13 @@ impl Stream {
 
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _num_headers: usize, end: bool) -> Action {
-        // Alone, as it is all that most requests of a gateway are asked for.
-        let path = self.get_http_request_header_bytes(":path");
-        if !request::is_ingest(path.as_deref(), &self.plugin.shared.config) {
+        // All of them: what one value costs is nearly all that all of them cost.
+        let map = headers::of_request();
+        let mut headers = Headers::read(&map);
+        if !request::is_ingest(headers.path, &self.plugin.shared.config) {
             return Action::Continue;
         }
         self.ingest = Some(Rc::default());
-        let map = headers::of_request();
-        let mut headers = Headers { path: path.as_deref(), ..Headers::read(&map) };
         let codings = headers.content_encoding.map(|_| request::codings(&map));
         headers.content_encoding = codings.as_deref();
         let verified = self.verified();

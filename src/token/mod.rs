@@ -117,8 +117,12 @@ fn progress(rejection: Rejection) -> usize {
     order.iter().position(|&known| known == rejection).unwrap_or(order.len())
 }
 
-/// Three parts.
+/// Three parts of base64url's characters.
 fn shape(token: &[u8]) -> Result<&str, Rejection> {
+    // Two headers arrive as one value, joined by a comma; which one to believe is not ours to say.
+    if !token.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
+        return Err(Rejection::TokenMalformed);
+    }
     let token = std::str::from_utf8(token).map_err(|_| Rejection::TokenMalformed)?;
     if token.split('.').count() != 3 {
         return Err(Rejection::TokenMalformed);

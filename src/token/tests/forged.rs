@@ -127,10 +127,11 @@ fn every_character_is_one_of_base64url_without_padding() {
     for junk in ["=", "==", "+", "/", "%", "!", " ", "\t", "\n", "\0", "\u{e4}", "\u{ff}"] {
         malformed(format!("{header}{junk}.{payload}.{signature}"));
         malformed(format!("{header}.{payload}{junk}.{signature}"));
-        for token in [format!("{token}{junk}"), format!("{header}.{payload}.{junk}{signature}")] {
-            assert!(verified(&token, &everyone()).is_err(), "{junk:?} in the signature");
-        }
+        malformed(format!("{token}{junk}"));
+        malformed(format!("{header}.{payload}.{junk}{signature}"));
     }
+    malformed(format!("{token},Bearer {token}"));
+    malformed(format!("{token} {token}"));
     malformed(b"\x80\xff.\xc3\x28.\xa0");
     malformed([token.as_bytes(), &[0xff]].concat());
 }
