@@ -5,6 +5,8 @@ The lists are what Envoy 1.40.0 links for a module of proxy-wasm ABI 0.2.1. Some
 the WASI functions only answer that they are not supported, which is enough to load.
 """
 
+import shutil
+
 import pytest
 
 from harness import bootstrap, wasm
@@ -46,6 +48,17 @@ def test_the_module_imports_only_what_envoy_offers(wasm_module):
     binary = wasm_module.read_bytes()
     assert ("env", "proxy_log") in [(entry.module, entry.name) for entry in wasm.imports(binary)]
     assert not_offered(binary) == []
+
+
+@pytest.mark.skipif(not shutil.which("wasm-metadce"), reason="there is no wasm-metadce: apt-get install binaryen")
+def test_the_module_exports_no_callback_that_it_has_no_use_for(wasm_module):
+    """Each would be a call into the VM for every stream of the gateway."""
+    callbacks = """
+        context_create delete vm_start configure tick queue_ready http_call_response grpc_receive grpc_close
+        request_headers request_body request_trailers memory_allocate
+    """.split()
+    exports = {f"proxy_on_{name}" for name in callbacks} | {"_initialize", "proxy_abi_version_0_2_1"}
+    assert set(wasm.exports(wasm_module.read_bytes())) == exports
 
 
 @pytest.mark.parametrize("module, name", [

@@ -1,4 +1,4 @@
-"""As much of the WebAssembly binary format as it takes to read a module's imports, to write
+"""As much of the WebAssembly binary format as it takes to read a module's imports and exports, to write
 a module that has nothing else, and to make one of a module's exports trap at will."""
 
 from typing import NamedTuple
@@ -114,14 +114,24 @@ def split(binary):
     return found
 
 
+def exports(binary: bytes) -> list:
+    """The names of the functions that a module exports, in order."""
+    return list(function_exports(split(binary)[EXPORT_SECTION]))
+
+
 def exported(content, name):
     """The index of an exported function."""
+    found = function_exports(content)
+    if name not in found:
+        raise ValueError(f"no function {name} is exported")
+    return found[name]
+
+
+def function_exports(content):
+    """{name: index} of the functions in a section of exports."""
     reader = Reader(content, 0)
-    for _ in range(reader.unsigned()):
-        found, kind, index = reader.name(), KINDS[reader.byte()], reader.unsigned()
-        if (found, kind) == (name, "func"):
-            return index
-    raise ValueError(f"no function {name} is exported")
+    entries = [(reader.name(), KINDS[reader.byte()], reader.unsigned()) for _ in range(reader.unsigned())]
+    return {name: index for name, kind, index in entries if kind == "func"}
 
 
 def parameters(content, kind):
