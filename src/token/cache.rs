@@ -2,7 +2,7 @@
 //!
 //! The token itself isn't kept, but its SipHash-2-4 of 128 bits under a key that is drawn at random for
 //! each VM and never leaves it: as long as nobody knows the key, a text with the hash of somebody's token
-//! can only be guessed. SHA-256 needs no key, and took a third of a small request's instructions. Two
+//! can only be guessed. SHA-256 needs no key, and took a quarter of a small request's instructions. Two
 //! generations of half the size each; when one is full the older is forgotten, so what is in use stays,
 //! and an entry costs no bookkeeping.
 
