@@ -1,15 +1,18 @@
-//! As much of DER (X.690) as it takes to hand keys and signatures to a host that verifies natively.
+//! As much of DER (X.690) as keys and signatures take: written for a host that verifies natively, read
+//! from the configuration. A leaf.
 
-const INTEGER: u8 = 0x02;
-const BIT_STRING: u8 = 0x03;
-const SEQUENCE: u8 = 0x30;
+pub(super) const INTEGER: u8 = 0x02;
+pub(super) const BIT_STRING: u8 = 0x03;
+pub(super) const SEQUENCE: u8 = 0x30;
 
-/// `AlgorithmIdentifier { rsaEncryption, NULL }` (RFC 3279, 2.3.1).
-const RSA: &[u8] = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
-/// `AlgorithmIdentifier { id-ecPublicKey, secp256r1 }` (RFC 5480, 2.1.1).
-const P256: &[u8] = b"\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
-/// `AlgorithmIdentifier { id-ecPublicKey, secp384r1 }`.
-const P384: &[u8] = b"\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x22";
+/// What stands in an `AlgorithmIdentifier`: rsaEncryption, NULL (RFC 3279, 2.3.1).
+pub(super) const RSA: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
+/// id-ecPublicKey, secp256r1 (RFC 5480, 2.1.1).
+pub(super) const P256: &[u8] = b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
+/// id-ecPublicKey, secp384r1.
+pub(super) const P384: &[u8] = b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x22";
+/// id-Ed25519 (RFC 8410, 3).
+pub(super) const ED25519: &[u8] = b"\x06\x03\x2b\x65\x70";
 
 /// The `SubjectPublicKeyInfo` of an RSA key, of its modulus and exponent, big-endian.
 pub fn rsa_key(n: &[u8], e: &[u8]) -> Vec<u8> {
@@ -28,7 +31,37 @@ pub fn p384_key(point: &[u8]) -> Vec<u8> {
 
 fn public_key(algorithm: &[u8], key: &[u8]) -> Vec<u8> {
     let bits = element(BIT_STRING, &[&[0], key].concat());
-    element(SEQUENCE, &[algorithm, &bits].concat())
+    element(SEQUENCE, &[element(SEQUENCE, algorithm), bits].concat())
+}
+
+/// The contents of elements of these tags, which are all that there is.
+pub(super) fn elements<const N: usize>(mut der: &[u8], tags: [u8; N]) -> Option<[&[u8]; N]> {
+    let mut contents = [&[][..]; N];
+    for (content, tag) in contents.iter_mut().zip(tags) {
+        let (&found, rest) = der.split_first()?;
+        let (&short, rest) = rest.split_first()?;
+        // Two bytes of length are enough for any key. The shortest form is the only one.
+        let (length, rest) = match short {
+            0x81 => rest.split_first().map(|(&length, rest)| (length.into(), rest)).filter(|&(length, _)| length >= 0x80)?,
+            0x82 => {
+                rest.split_first_chunk().map(|(&length, rest)| (u16::from_be_bytes(length), rest)).filter(|&(length, _)| length >= 0x100)?
+            }
+            length => (length.into(), rest),
+        };
+        let taken = found == tag && short <= 0x82 && short != 0x80;
+        (*content, der) = rest.split_at_checked(length.into()).filter(|_| taken)?;
+    }
+    der.is_empty().then_some(contents)
+}
+
+/// The bytes of an `INTEGER` that isn't negative, without its sign; `None`: it is another, or longer
+/// than it must be.
+pub(super) fn natural(integer: &[u8]) -> Option<&[u8]> {
+    match integer {
+        [0, rest @ ..] if rest.first().is_some_and(|&first| first >= 0x80) => Some(rest),
+        [0] | [1..0x80, ..] => Some(integer),
+        _ => None,
+    }
 }
 
 /// An ECDSA signature of a JWS, which is r and s in `N` bytes each (RFC 7518, 3.4), as

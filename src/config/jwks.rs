@@ -4,9 +4,9 @@
 //! (`use`, `key_ops`, `alg`, `kty`, `crv`) verifies nothing. What is wrong with one key is a fault
 //! of that key alone, so that a set from elsewhere can be used as far as it is good.
 
-use super::keys::{Algorithm, Family, Key, hmac};
+use super::keys::{Algorithm, Family, Key};
+use super::make::{ed25519_key, hmac, p256_key, p384_key, rsa_key};
 use super::rsa;
-use jwt_simple::prelude::*;
 use jwt_simple::reexports::ct_codecs::{Base64UrlSafeNoPadding, Decoder};
 use serde_json::{Map, Value};
 
@@ -145,25 +145,13 @@ fn key(jwk: &Map<String, Value>, algorithm: Algorithm) -> Result<Key, Fault> {
         }
         Family::P256 => {
             let point = point::<32>(jwk)?;
-            ES256PublicKey::from_bytes(&point).map(Key::from).map_err(|_| ("x", "is no point on P-256"))
+            p256_key(&point).ok_or(("x", "is no point on P-256"))
         }
         Family::P384 => {
             let point = point::<48>(jwk)?;
-            ES384PublicKey::from_bytes(&point).map(Key::from).map_err(|_| ("x", "is no point on P-384"))
+            p384_key(&point).ok_or(("x", "is no point on P-384"))
         }
-        Family::Ed25519 => Ed25519PublicKey::from_bytes(&bytes(jwk, "x")?).map(Key::from).map_err(|_| ("x", "is no Ed25519 key")),
-    }
-}
-
-fn rsa_key(algorithm: Algorithm, n: &[u8], e: &[u8]) -> Option<Key> {
-    match algorithm {
-        Algorithm::Rs256 => RS256PublicKey::from_components(n, e).ok().map(Key::from),
-        Algorithm::Rs384 => RS384PublicKey::from_components(n, e).ok().map(Key::from),
-        Algorithm::Rs512 => RS512PublicKey::from_components(n, e).ok().map(Key::from),
-        Algorithm::Ps256 => PS256PublicKey::from_components(n, e).ok().map(Key::from),
-        Algorithm::Ps384 => PS384PublicKey::from_components(n, e).ok().map(Key::from),
-        Algorithm::Ps512 => PS512PublicKey::from_components(n, e).ok().map(Key::from),
-        _ => None,
+        Family::Ed25519 => ed25519_key(&bytes(jwk, "x")?).ok_or(("x", "is no Ed25519 key")),
     }
 }
 
@@ -188,6 +176,7 @@ fn bytes(jwk: &Map<String, Value>, field: &'static str) -> Result<Vec<u8>, Fault
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use jwt_simple::prelude::*;
     use serde_json::json;
     use std::sync::LazyLock;
 

@@ -10,9 +10,12 @@ mod fields;
 pub mod jwks;
 pub mod keys;
 mod limits;
+mod make;
+mod pem;
 mod rsa;
 mod secret;
 pub mod structpb;
+mod verify;
 
 pub use export::{Bounds, Compression, Export};
 use fields::{Faults, Object};
