@@ -5,7 +5,7 @@
 
 use prost::Message;
 use prost_types::value::Kind;
-use serde_json::{Number, Value};
+use serde_json::{Map, Number, Value};
 
 /// The Struct as JSON, or `None` if the bytes are no Struct. An empty message is an empty object.
 pub fn decode(bytes: &[u8]) -> Option<Value> {
@@ -20,7 +20,7 @@ struct Metadata {
 }
 
 /// An object in a filter's dynamic metadata, given all of a stream's metadata serialized.
-pub fn filter_metadata(bytes: &[u8], filter: &str, key: &str) -> Option<serde_json::Map<String, Value>> {
+pub fn filter_metadata(bytes: &[u8], filter: &str, key: &str) -> Option<Map<String, Value>> {
     let mut metadata = Metadata::decode(bytes).ok()?;
     let mut fields = metadata.filter_metadata.remove(filter)?.fields;
     match value(fields.remove(key)?) {
@@ -30,7 +30,12 @@ pub fn filter_metadata(bytes: &[u8], filter: &str, key: &str) -> Option<serde_js
 }
 
 fn object(fields: prost_types::Struct) -> Value {
-    Value::Object(fields.fields.into_iter().map(|(name, field)| (name, value(field))).collect())
+    let mut object = Map::new();
+    // Collecting would bring sorting into the module.
+    for (name, field) in fields.fields {
+        object.insert(name, value(field));
+    }
+    Value::Object(object)
 }
 
 // The depth is bounded by prost's own recursion limit while decoding.

@@ -152,6 +152,7 @@ impl Plugin {
 
     /// Takes an event of a stream, which is the effective context, to its end: effects that ask for an
     /// answer at once get it.
+    #[inline(never)]
     fn run(&self, id: u32, ingest: &mut Ingest, event: Event<'_>, now: Duration) -> Done {
         let mut store = SharedData;
         let mut stats = self.metrics.sink();

@@ -44,6 +44,7 @@ impl Root {
         Root { id, plugin: None, fetches: Ids::default(), flights: Ids::default(), gzip: Gzip::default() }
     }
 
+    #[inline(never)]
     fn configure(&mut self, config: Config) {
         let mut memory = SharedData;
         Limiter::prepare(&config.rate_limits, &mut memory);
@@ -114,6 +115,7 @@ impl Root {
     }
 
     /// Sends what can be sent, answers who can be answered, and sees to it that somebody comes back for the rest.
+    #[inline(never)]
     fn go_on(&mut self, plugin: &Plugin, now: Duration) {
         self.send(plugin, now);
         plugin.resume(self.id, now);
@@ -138,6 +140,7 @@ impl Plugin {
     }
 
     /// Answers the first few whose records are settled, and lets the first few who wait for keys try again.
+    #[inline(never)]
     fn resume(&self, root: u32, now: Duration) {
         let mut left = RESUMED_AT_ONCE;
         while left > 0 {

@@ -24,6 +24,7 @@ pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(13);
 
 impl Ingest {
     /// Judges a waiting request's token again, where there is something new.
+    #[inline(never)]
     pub(super) fn keys(&mut self, shared: &Shared, mut awaiting: Awaiting, world: &mut World<'_>) -> Step {
         let waited = world.now.saturating_sub(awaiting.received) > LONGEST_WAIT;
         if awaiting.generation == world.keyring.generation() && !waited {

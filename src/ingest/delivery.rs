@@ -22,6 +22,7 @@ pub(super) struct Parcel {
 }
 
 impl Ingest {
+    #[inline(never)]
     pub(super) fn body(
         &mut self,
         shared: &Shared,
@@ -85,6 +86,7 @@ impl Ingest {
     }
 
     /// What the rate limit service says, or what its silence means.
+    #[inline(never)]
     pub(super) fn heard(
         &mut self,
         shared: &Shared,
@@ -113,6 +115,7 @@ impl Ingest {
         }
     }
 
+    #[inline(never)]
     pub(super) fn deliver(&mut self, parcel: Parcel, protobuf: Vec<u8>, world: &mut World<'_>) -> Effect {
         let ticket = world.outbox.park(protobuf, parcel.records, self.traceparent.take(), world.now);
         self.phase = Phase::Exporting(parcel);
@@ -121,6 +124,7 @@ impl Ingest {
 }
 
 /// The end of a delivery. What wasn't delivered isn't charged.
+#[inline(never)]
 pub(super) fn settled(parcel: Parcel, outcome: Outcome, world: &mut World<'_>) -> Step {
     match outcome {
         Ok(delivery) => Ok(accepted(parcel.records, delivery, world)),

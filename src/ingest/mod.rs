@@ -243,6 +243,7 @@ impl Ingest {
         }
     }
 
+    #[inline(never)]
     fn headers(
         &mut self,
         shared: &Shared,
@@ -318,6 +319,7 @@ impl Ingest {
         Ok(Effect::Wait)
     }
 
+    #[inline(never)]
     fn buffered(&mut self, shared: &Shared, claims: Rc<Claims>, received: Duration, bytes: usize, end: bool) -> Step {
         if bytes > shared.config.max_body_bytes {
             return self.drain(shared, 0, bytes, end);
@@ -333,6 +335,7 @@ impl Ingest {
         }
     }
 
+    #[inline(never)]
     fn drain(&mut self, shared: &Shared, seen: u64, bytes: usize, end: bool) -> Step {
         let seen = seen.saturating_add(bytes as u64);
         if end || seen > drained_at_most(shared) {
