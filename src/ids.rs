@@ -63,12 +63,15 @@ mod tests {
         BuildHasherDefault::<Multiply>::default().hash_one(value)
     }
 
-    /// A map takes the low bits for the place and the highest seven to tell entries in it apart.
+    /// A map takes the low bits for the place, and to tell entries in it apart the seven highest, or in 32
+    /// bits the seven highest of those.
     fn spread(hashes: &[u64]) {
         let places: HashSet<u64> = hashes.iter().map(|hash| hash % hashes.len().next_power_of_two() as u64).collect();
-        let tags: HashSet<u64> = hashes.iter().map(|hash| hash >> 57).collect();
         assert!(places.len() * 2 > hashes.len(), "{} places for {}", places.len(), hashes.len());
-        assert!(tags.len() > hashes.len().min(128) / 2, "{} tags", tags.len());
+        for lowest in [57, 25] {
+            let tags: HashSet<u64> = hashes.iter().map(|hash| hash >> lowest & 127).collect();
+            assert!(tags.len() > hashes.len().min(128) / 2, "{} tags", tags.len());
+        }
     }
 
     #[test]

@@ -240,7 +240,7 @@ fn change(
     stats: &mut dyn Sink,
     change: impl Fn(Level) -> Result<Level, Duration>,
 ) -> Change {
-    for _ in 0..TRIES {
+    for tries in 0..TRIES {
         let mut set = table::load(store, slots, line.owner);
         if set.unreadable {
             stats.add(Stat::BucketsUnreadable, 1);
@@ -248,6 +248,9 @@ fn change(
         let level = set.level().unwrap_or_default().at(now, line.limit);
         let level = match change(level) {
             Ok(level) => level,
+            // What was loaded first may be what the request saw before its body came; a refusal must
+            // rest on what is there now, as no swap will tell.
+            Err(_) if tries == 0 => continue,
             Err(wait) => return Change::Refused(wait),
         };
         set.put(level, now);

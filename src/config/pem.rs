@@ -18,13 +18,16 @@ pub(super) enum PublicKey {
     Ed25519(Vec<u8>),
 }
 
-/// The first key of a text in PEM: a `SubjectPublicKeyInfo`, or PKCS #1's `RSAPublicKey`; `None`: it
-/// is neither, or for something else.
+/// The key of a text in PEM: a `SubjectPublicKeyInfo`, or PKCS #1's `RSAPublicKey`; `None`: it is
+/// neither, for something else, or there is something behind it, such as another key that would never
+/// be used.
 pub(super) fn public_key(pem: &str) -> Option<PublicKey> {
     let (_, rest) = pem.split_once("-----BEGIN ")?;
     let (label, rest) = rest.split_once("-----")?;
     let (base64, rest) = rest.split_once("-----END ")?;
-    rest.strip_prefix(label)?.strip_prefix("-----")?;
+    if !rest.strip_prefix(label)?.strip_prefix("-----")?.trim().is_empty() {
+        return None;
+    }
     let bytes = Base64::decode_to_vec(base64, Some(b" \t\r\n")).ok()?;
     match label {
         "PUBLIC KEY" => spki(&bytes),
@@ -129,6 +132,9 @@ mod tests {
             let pem = armour("PUBLIC KEY", &der);
             assert_eq!(public_key(&pem.replace("END PUBLIC", "END RSA PUBLIC")), None);
             assert_eq!(public_key(pem.trim_end().trim_end_matches('-')), None);
+            assert_eq!(public_key(&pem.repeat(2)), None, "which of them?");
+            assert_eq!(public_key(&format!("{pem}junk")), None);
+            assert!(public_key(&format!(" {pem} \r\n")).is_some());
         }
     }
 

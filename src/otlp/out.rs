@@ -8,7 +8,7 @@ use std::ops::Range;
 /// What has been written, and room for more.
 #[derive(Debug, Default)]
 pub struct Out {
-    /// Zeros behind `len`.
+    /// Room behind `len`.
     bytes: Vec<u8>,
     len: usize,
 }

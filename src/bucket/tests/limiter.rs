@@ -4,6 +4,7 @@ use super::model::{DAY, Model, NOW, SECOND, at, limit};
 use super::{Contended, Counts, Memory, SEED, charge, limits, records, touch};
 use crate::bucket::{Cost, Limiter, Store, TRIES};
 use crate::config::{Limit, Limits, Otherwise, RateLimits, Unit};
+use crate::memory::{Noting, Recalling, Seen};
 use crate::rejection::{Refusal, Rejection};
 use crate::stats::Stat;
 use proptest::prelude::*;
@@ -292,6 +293,22 @@ fn the_shadow_knows_what_the_limit_would_have_known() {
     assert_eq!(counts.of(Stat::ShadowedUser), 1);
     assert!(alice(&limits).charge(None, records(1), at(NOW + 51 * SECOND), &mut memory, &mut counts).is_ok());
     assert_eq!(counts.of(Stat::ShadowedUser), 1, "what it would have refused was not charged");
+}
+
+#[test]
+fn what_was_given_back_since_the_look_is_there_when_it_comes_to_the_charge() {
+    let mut limits = hundred_and_ten();
+    limits.limits.user = limits.limits.user.map(|limit| Limit { shadow: true, ..limit });
+    let mut memory = Memory::default();
+    let mut counts = Counts::default();
+    Limiter::prepare(&limits, &mut memory);
+    let taken = alice(&limits).charge(None, records(200), at(NOW), &mut memory, &mut counts).unwrap();
+    let mut seen = Seen::default();
+    assert_eq!(alice(&limits).look(None, at(NOW), &mut Noting { seen: &mut seen, store: &mut memory }), Ok(()));
+    taken.refund(at(NOW), &mut memory, &mut counts);
+    let mut recalling = Recalling { seen, store: &mut memory };
+    assert!(alice(&limits).charge(None, records(1), at(NOW), &mut recalling, &mut counts).is_ok());
+    assert_eq!(counts.of(Stat::ShadowedUser), 0);
 }
 
 #[test]
