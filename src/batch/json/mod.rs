@@ -124,7 +124,7 @@ impl<'a> Json<'a> {
 
     /// Reads one byte behind white space, which must be `expected`.
     #[inline(always)]
-    fn expect(&mut self, expected: u8) -> Result<(), NotJson> {
+    fn take(&mut self, expected: u8) -> Result<(), NotJson> {
         if self.look() != Some(expected) {
             return Err(NotJson);
         }
@@ -184,7 +184,7 @@ impl<'a> Json<'a> {
     /// Something else, or a string that isn't UTF-8 or has an escape that there isn't.
     #[inline(always)]
     pub fn text(&mut self) -> Result<Text<'a>, NotJson> {
-        self.expect(b'"')?;
+        self.take(b'"')?;
         let text;
         (text, self.at) = string::read(self.body, self.at, self.arena)?;
         Ok(text)
@@ -253,7 +253,7 @@ impl<'a> Json<'a> {
     /// No array here.
     #[inline]
     pub fn array(&mut self) -> Result<bool, NotJson> {
-        self.expect(b'[')?;
+        self.take(b'[')?;
         let empty = self.look() == Some(b']');
         self.at += usize::from(empty);
         Ok(!empty)
@@ -280,7 +280,7 @@ impl<'a> Json<'a> {
     /// No object here, or no key in it.
     #[inline]
     pub fn object(&mut self) -> Result<Option<Text<'a>>, NotJson> {
-        self.expect(b'{')?;
+        self.take(b'{')?;
         if self.look() == Some(b'}') {
             self.at += 1;
             return Ok(None);
@@ -311,7 +311,7 @@ impl<'a> Json<'a> {
     #[inline(always)]
     fn key(&mut self) -> Result<Text<'a>, NotJson> {
         let key = self.text()?;
-        self.expect(b':')?;
+        self.take(b':')?;
         Ok(key)
     }
 
