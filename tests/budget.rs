@@ -8,7 +8,7 @@ use envoy_log_ingest::config::{Config, Mapping, Window};
 use envoy_log_ingest::export::{self, Answer, Gzip, Outbox, Response};
 use envoy_log_ingest::ingest::{Effect, Event, Ingest, Shared, World};
 use envoy_log_ingest::memory::Store;
-use envoy_log_ingest::otlp::{self, Known};
+use envoy_log_ingest::otlp::{Encoder, Known};
 use envoy_log_ingest::request::Headers;
 use envoy_log_ingest::stats::{Sink, Stat};
 use envoy_log_ingest::token::{self, Keyring, Signatures, Signed, Verdict};
@@ -42,22 +42,23 @@ fn read(fixture: &str) -> Vec<u8> {
     std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(fixture).with_extension("json")).unwrap()
 }
 
-fn encode(body: &mut [u8], received: Duration) -> Vec<u8> {
+fn encode(encoder: &mut Encoder, body: &mut [u8], received: Duration) -> Vec<u8> {
     let window = Window { past: Duration::from_secs(84_600), future: Duration::from_secs(3_000) };
     let mapping = Mapping { resource: serde_json::Map::new(), window: Some(window), max_records: 10_000 };
-    otlp::encode(body, Known { issuer: "https://id.example.com", subject: "user-1", received }, &mapping).unwrap().protobuf
+    encoder.encode(body, Known { sender: 1, subject: "user-1", received }, &mapping).unwrap().protobuf
 }
 
 /// From a body to OTLP.
 fn map(body: &[u8], received: Duration, times: usize) {
+    let mut encoder = Encoder::default();
     for _ in 0..times {
-        black_box(encode(black_box(&mut body.to_vec()), received));
+        black_box(encode(&mut encoder, black_box(&mut body.to_vec()), received));
     }
 }
 
 /// From OTLP to a compressed callout.
 fn gzip(body: &[u8], times: usize) {
-    let protobuf = encode(&mut body.to_vec(), RECEIVED);
+    let protobuf = encode(&mut Encoder::default(), &mut body.to_vec(), RECEIVED);
     let config = configured("");
     let mut outbox = Outbox::new(config.export.bounds, 0);
     outbox.park(protobuf, 100, None, RECEIVED);
@@ -137,7 +138,7 @@ fn request(is_remembered: bool, times: usize) {
     Limiter::prepare(&config.rate_limits, &mut store);
     let mut keyring = Keyring::new(&config.auth, 0).with_signatures(Box::new(Yes));
     let mut outbox = Outbox::new(config.export.bounds, 0);
-    let mut gzip = Gzip::default();
+    let (mut encoder, mut gzip) = (Encoder::default(), Gzip::default());
     let shared = Shared { config, seed: Seed::default() };
     let headers = Headers {
         method: Some(b"POST"),
@@ -149,7 +150,14 @@ fn request(is_remembered: bool, times: usize) {
     for _ in 0..times {
         let mut ingest = Ingest::new();
         let mut stats = Nobody;
-        let mut world = World { now: RECEIVED, keyring: &mut keyring, outbox: &mut outbox, store: &mut store, stats: &mut stats };
+        let mut world = World {
+            now: RECEIVED,
+            keyring: &mut keyring,
+            encoder: &mut encoder,
+            outbox: &mut outbox,
+            store: &mut store,
+            stats: &mut stats,
+        };
         ingest.on(&shared, Event::Headers { headers: black_box(headers), verified: None, end: false }, &mut world);
         let read = ingest.on(&shared, Event::Buffered { bytes: body.len(), end: true }, &mut world);
         assert!(matches!(read, Effect::Read(_)));

@@ -7,6 +7,7 @@ use envoy_log_ingest::config::{Mapping, Window};
 use envoy_log_ingest::otlp::{self, Encoded, Known};
 use envoy_log_ingest::rejection::Rejection;
 use envoy_log_ingest::stats::{Oddity, Stat};
+use envoy_log_ingest::token;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,7 +25,7 @@ struct Request {
 
 impl Request {
     fn encode(&self) -> Result<Encoded, Rejection> {
-        let known = Known { issuer: "", subject: &self.subject, received: self.received };
+        let known = Known { sender: token::sender("", &self.subject), subject: &self.subject, received: self.received };
         otlp::encode(&mut self.body.clone(), known, &self.mapping)
     }
 }

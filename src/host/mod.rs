@@ -25,6 +25,7 @@ use crate::export::Outbox;
 use crate::export::outbox::Ticket;
 use crate::ids::Ids;
 use crate::ingest::{Effect, Event, Ingest, Shared, World};
+use crate::otlp::Encoder;
 use crate::token::Keyring;
 use memory::SharedData;
 use metrics::Metrics;
@@ -55,6 +56,7 @@ struct Plugin {
     metrics: Metrics,
     troubles: Troubles,
     keyring: RefCell<Keyring>,
+    encoder: RefCell<Encoder>,
     outbox: RefCell<Outbox>,
     doorbell: Doorbell,
     waiting: RefCell<Waiting>,
@@ -158,7 +160,9 @@ impl Plugin {
         let mut stats = self.metrics.sink();
         let mut keyring = self.keyring.borrow_mut();
         let mut outbox = self.outbox.borrow_mut();
-        let mut world = World { now, keyring: &mut keyring, outbox: &mut outbox, store: &mut store, stats: &mut stats };
+        let mut encoder = self.encoder.borrow_mut();
+        let mut world =
+            World { now, keyring: &mut keyring, encoder: &mut encoder, outbox: &mut outbox, store: &mut store, stats: &mut stats };
         let mut effect = ingest.on(&self.shared, event, &mut world);
         loop {
             effect = match effect {

@@ -66,6 +66,7 @@ impl Root {
             metrics: super::Metrics::define(),
             troubles: Troubles::default(),
             keyring: RefCell::new(keyring),
+            encoder: RefCell::default(),
             outbox: RefCell::new(outbox),
             doorbell: Doorbell::install(),
             waiting: RefCell::new(Waiting::default()),

@@ -7,7 +7,7 @@ use crate::export::Delivery;
 use crate::export::outbox::Outcome;
 use crate::limit_service::{self, Heard};
 use crate::memory::Recalling;
-use crate::otlp::{self, Known};
+use crate::otlp::Known;
 use crate::rejection::Rejection;
 use crate::reply;
 use crate::stats::Stat;
@@ -37,8 +37,8 @@ impl Ingest {
         let bytes = body.len() as u64;
         // Before the work of reading it, and before anything is charged.
         world.outbox.admit(body.len(), world.now)?;
-        let known = Known { issuer: &claims.issuer, subject: &claims.subject, received };
-        let encoded = otlp::encode(&mut body, known, &shared.config.mapping)?;
+        let known = Known { sender: claims.sender, subject: &claims.subject, received };
+        let encoded = world.encoder.encode(&mut body, known, &shared.config.mapping)?;
         drop(body);
         let records = encoded.records;
         world.stats.add(Stat::RecordsPerRequest, records);

@@ -24,6 +24,7 @@ use crate::encoding::{self, Coding};
 use crate::export::Outbox;
 use crate::export::outbox::{Outcome, Ticket};
 use crate::memory::{Noting, Seen, Store};
+use crate::otlp::Encoder;
 use crate::rejection::{Refusal, Rejection};
 use crate::reply::{self, Reply};
 use crate::request::{self, Announced, Headers};
@@ -50,6 +51,8 @@ pub struct World<'w> {
     pub now: Duration,
     /// Keys and tokens that this worker knows.
     pub keyring: &'w mut Keyring,
+    /// What makes OTLP of batches.
+    pub encoder: &'w mut Encoder,
     /// What waits for the backend in this worker.
     pub outbox: &'w mut Outbox,
     /// What workers share.

@@ -48,6 +48,7 @@ struct Gateway {
     memory: Memory,
     counts: Counts,
     keyring: Keyring,
+    encoder: Encoder,
     outbox: Outbox,
 }
 
@@ -88,13 +89,21 @@ impl Gateway {
         Keyring::prepare(&config.auth, &mut memory);
         let keyring = Keyring::new(&config.auth, 0);
         let outbox = Outbox::new(config.export.bounds, 1);
-        Gateway { shared: Shared { config, seed: Seed([7; 16]) }, now: START, memory, counts: Counts::default(), keyring, outbox }
+        Gateway {
+            shared: Shared { config, seed: Seed([7; 16]) },
+            now: START,
+            memory,
+            counts: Counts::default(),
+            keyring,
+            encoder: Encoder::default(),
+            outbox,
+        }
     }
 
     /// One event of a stream.
     fn on(&mut self, ingest: &mut Ingest, event: Event<'_>) -> Effect {
-        let Gateway { shared, now, memory, counts, keyring, outbox } = self;
-        ingest.on(shared, event, &mut World { now: *now, keyring, outbox, store: memory, stats: counts })
+        let Gateway { shared, now, memory, counts, keyring, encoder, outbox } = self;
+        ingest.on(shared, event, &mut World { now: *now, keyring, encoder, outbox, store: memory, stats: counts })
     }
 
     /// Plays the host up to an answer, a callout or a wait.

@@ -13,6 +13,9 @@ use std::ops::Range;
 /// OpenTelemetry's SDKs keep 128 by default; this bounds what one record may cost a backend's index.
 const MOST: u64 = 1_024;
 
+/// No list has so many of the filter's own that are written behind a client's.
+const RESERVE: u64 = 64;
+
 /// A longer name is cut. Backends that index names refuse or truncate above a few hundred bytes.
 const LONGEST_NAME: usize = 256;
 
@@ -35,19 +38,14 @@ pub struct Attributes<'a> {
     own: u64,
     count: u64,
     dropped: u64,
-    /// Where the client's stand, in case the last must make room.
+    /// Where those of the client's stand that may have to make room: the last ones of a long list.
     places: Vec<Range<usize>>,
 }
 
 impl<'a> Attributes<'a> {
-    /// None yet, to be written as field `tag`.
-    pub fn new(tag: u32) -> Attributes<'a> {
-        Attributes::with_capacity(tag, 0)
-    }
-
-    /// With room for so many bytes.
-    pub fn with_capacity(tag: u32, bytes: usize) -> Attributes<'a> {
-        Attributes { tag, out: Out::with_capacity(bytes), ..Attributes::default() }
+    /// None yet, to be written as field `tag` into `out`.
+    pub fn new(tag: u32, out: Out) -> Attributes<'a> {
+        Attributes { tag, out, ..Attributes::default() }
     }
 
     /// Begins another list, with the `own` attributes that `written` holds.
@@ -85,6 +83,17 @@ impl<'a> Attributes<'a> {
         self.dropped
     }
 
+    /// Where the next attribute will stand, and how many of the filter's own there are in the list.
+    pub fn written(&self) -> (usize, u64) {
+        (self.out.len(), self.own)
+    }
+
+    /// Writes once more what stands there: `own` attributes of the filter's own.
+    pub fn again(&mut self, range: Range<usize>, own: u64) {
+        self.own += own;
+        self.out.again(range);
+    }
+
     /// Where the present list stands in what has been written.
     pub fn range(&self) -> Range<usize> {
         self.start..self.out.len()
@@ -96,8 +105,8 @@ impl<'a> Attributes<'a> {
     }
 
     /// All lists that have been written.
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.out.into_vec()
+    pub fn into_out(self) -> Out {
+        self.out
     }
 
     /// Writes an attribute of the filter's own, a string; no client's name can be the same.
@@ -143,7 +152,9 @@ impl<'a> Attributes<'a> {
         let start = self.out.len();
         value::read(json, &mut self.out, Place::Pair(self.tag, name), tally)?;
         self.count += 1;
-        self.places.push(start..self.out.len());
+        if self.own + self.count + RESERVE > MOST {
+            self.places.push(start..self.out.len());
+        }
         self.names.add(name);
         Ok(true)
     }

@@ -2,7 +2,7 @@
 
 use super::clock::{Placement, Stamp};
 use super::out::Out;
-use super::record::Texts;
+use super::scratch::Texts;
 use super::uid::{self, Uid};
 use super::value::{self, Place};
 use super::{Tally, wire};

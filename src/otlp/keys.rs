@@ -10,8 +10,10 @@ const FEW: usize = 16;
 /// Names that have been seen.
 #[derive(Debug, Default)]
 pub struct Keys<'a> {
-    few: Vec<Text<'a>>,
-    many: HashSet<Text<'a>>,
+    few: [Text<'a>; FEW],
+    /// How many of those there are.
+    count: usize,
+    many: Option<HashSet<Text<'a>>>,
 }
 
 impl<'a> Keys<'a> {
@@ -28,24 +30,26 @@ impl<'a> Keys<'a> {
     /// Adds a name that isn't there yet.
     #[inline]
     pub fn add(&mut self, name: Text<'a>) {
-        if self.few.len() < FEW {
-            self.few.push(name);
-        } else {
-            self.many.insert(name);
+        match self.few.get_mut(self.count) {
+            Some(place) => {
+                *place = name;
+                self.count += 1;
+            }
+            None => _ = self.many.get_or_insert_default().insert(name),
         }
     }
 
     /// Whether the name has been added.
     #[inline]
     pub fn contains(&self, name: &[u8]) -> bool {
-        self.few.contains(&name) || (!self.many.is_empty() && self.many.contains(name))
+        self.few.iter().take(self.count).any(|&few| few == name) || self.many.as_ref().is_some_and(|many| many.contains(name))
     }
 
-    /// Forgets all names and keeps the memory.
+    /// Forgets all names.
     #[inline]
     pub fn clear(&mut self) {
-        self.few.clear();
-        self.many.clear();
+        self.count = 0;
+        self.many = None;
     }
 }
 

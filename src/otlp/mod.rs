@@ -16,6 +16,8 @@ mod meaning;
 mod out;
 mod record;
 mod scopes;
+mod scratch;
+mod tail;
 mod timestamp;
 mod uid;
 mod value;
@@ -30,8 +32,8 @@ use attributes::Attributes;
 use bumpalo::Bump;
 use entry::Entry;
 use out::Out;
-use record::Scratch;
 use scopes::Scopes;
+use scratch::{Room, Scratch};
 use serde_json::{Map, Value};
 use std::time::Duration;
 use uid::Uids;
@@ -39,8 +41,8 @@ use uid::Uids;
 /// What the server knows of a request, apart from its body.
 #[derive(Clone, Copy, Debug)]
 pub struct Known<'a> {
-    /// Whose subject it is; empty where the token doesn't say.
-    pub issuer: &'a str,
+    /// Issuer and subject as a number.
+    pub sender: u64,
     /// The verified subject.
     pub subject: &'a str,
     /// When the request's headers arrived, as time since the Unix epoch.
@@ -65,16 +67,37 @@ pub struct Encoded {
 /// # Errors
 /// A body that is no JSON or no envelope, or too many records. What a record holds is no reason.
 pub fn encode(body: &mut [u8], known: Known<'_>, mapping: &Mapping) -> Result<Encoded, Rejection> {
-    let repaired = batch::repair(body);
-    let arena = Bump::new();
-    let mut batch = Batch::new(known, mapping, body.len());
-    batch::read(body, &arena, &mut batch)?;
-    if batch.too_many {
-        return Err(Rejection::TooManyRecords);
-    }
-    batch.tally.add(Oddity::RepairedText, repaired as u64);
-    Ok(batch.finish())
+    Encoder::default().encode(body, known, mapping)
 }
+
+/// Encodes one batch after the other, in the same memory where they aren't large.
+#[derive(Debug, Default)]
+pub struct Encoder {
+    room: Room,
+}
+
+impl Encoder {
+    /// As [`encode`].
+    ///
+    /// # Errors
+    /// Those of [`encode`].
+    pub fn encode(&mut self, body: &mut [u8], known: Known<'_>, mapping: &Mapping) -> Result<Encoded, Rejection> {
+        let repaired = batch::repair(body);
+        let arena = Bump::new();
+        let mut batch = Batch::new(known, mapping, std::mem::take(&mut self.room).with_capacity(body.len()), body.len());
+        batch::read(body, &arena, &mut batch)?;
+        if batch.too_many {
+            return Err(Rejection::TooManyRecords);
+        }
+        batch.tally.add(Oddity::RepairedText, repaired as u64);
+        let encoded = batch.finish();
+        self.room = batch.scratch.into_room();
+        Ok(encoded)
+    }
+}
+
+/// The bytes of an ordinary record.
+const ORDINARY: usize = 512;
 
 /// How often each oddity was seen.
 #[derive(Debug, Default)]
@@ -102,8 +125,6 @@ struct Batch<'a, 'k> {
     mapping: &'k Mapping,
     /// Nanoseconds since the Unix epoch.
     received: i128,
-    /// The attributes that every record of the request has, encoded once.
-    common: Vec<u8>,
     uids: Uids,
     resource: Option<Vec<u8>>,
     scratch: Scratch<'a>,
@@ -117,15 +138,14 @@ struct Batch<'a, 'k> {
 
 impl<'a, 'k> Batch<'a, 'k> {
     /// For a body of so many bytes.
-    fn new(known: Known<'_>, mapping: &'k Mapping, bytes: usize) -> Batch<'a, 'k> {
+    fn new(known: Known<'_>, mapping: &'k Mapping, room: Room, bytes: usize) -> Batch<'a, 'k> {
         Batch {
             mapping,
             received: known.received.as_nanos() as i128,
-            common: record::common(known),
-            uids: Uids::new(known.issuer, known.subject),
+            uids: Uids::new(known.sender),
             resource: None,
-            scratch: Scratch::new(bytes),
-            entries: Vec::new(),
+            scratch: Scratch::new(known, room),
+            entries: Vec::with_capacity((bytes / ORDINARY + 1).min(mapping.max_records)),
             scopes: Scopes::default(),
             sent_at: None,
             session: None,
@@ -134,7 +154,7 @@ impl<'a, 'k> Batch<'a, 'k> {
         }
     }
 
-    fn finish(mut self) -> Encoded {
+    fn finish(&mut self) -> Encoded {
         let records = self.entries.len() as u64;
         let stamps = self.entries.iter().map(|entry| entry.stamp);
         if let Some(plan) = clock::plan(stamps, self.sent_at, self.received, self.mapping.window) {
@@ -175,7 +195,7 @@ impl<'a> Visitor<'a> for Batch<'a, '_> {
             self.too_many = true;
             return json.skip();
         }
-        let server = record::Server { common: &self.common, uids: &mut self.uids, received: self.received };
+        let server = record::Server { uids: &mut self.uids, received: self.received };
         let place = self.entries.len();
         let (logger, session) = record::read(json, &mut self.scratch, server, &mut self.entries, &mut self.tally)?;
         if self.session.is_none() {
@@ -212,7 +232,7 @@ mod field {
 /// A `Resource`: the client's attributes, those of the configuration over them, and a service name.
 fn resource(json: Option<&mut Json<'_>>, configured: &Map<String, Value>, tally: &mut Tally) -> Result<Vec<u8>, NotJson> {
     let own = |name: &[u8]| std::str::from_utf8(name).is_ok_and(|name| configured.contains_key(name));
-    let mut attributes = Attributes::new(field::RESOURCE_ATTRIBUTES);
+    let mut attributes = Attributes::new(field::RESOURCE_ATTRIBUTES, Out::with_capacity(USUAL_RESOURCE));
     for (name, value) in configured {
         attributes.configured(name.as_bytes(), value);
     }
@@ -233,11 +253,13 @@ fn resource(json: Option<&mut Json<'_>>, configured: &Map<String, Value>, tally:
     }
     attributes.finish(0, tally);
     let dropped = attributes.dropped();
-    let mut resource = Out::default();
-    resource.put(attributes.bytes());
+    let mut resource = attributes.into_out();
     wire::uint(&mut resource, field::RESOURCE_DROPPED_ATTRIBUTES_COUNT, dropped);
     Ok(resource.into_vec())
 }
+
+/// Few have more bytes.
+const USUAL_RESOURCE: usize = 512;
 
 const SERVICE_NAME: &str = "service.name";
 

@@ -26,6 +26,17 @@ impl Out {
         Out { bytes: vec![0; bytes], len: 0 }
     }
 
+    /// Forgets what has been written, and makes room for so many bytes.
+    pub fn empty(&mut self, bytes: usize) {
+        self.len = 0;
+        self.reserve(bytes);
+    }
+
+    /// How much can be written without taking more memory.
+    pub fn capacity(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// How much has been written.
     #[inline(always)]
     pub fn len(&self) -> usize {
@@ -76,15 +87,32 @@ impl Out {
 
     #[inline(never)]
     fn long(&mut self, bytes: &[u8]) {
+        self.reserve(bytes.len());
         let end = self.len + bytes.len();
-        if end > self.bytes.len() {
-            self.bytes.resize(end.max(2 * self.bytes.len()).max(LEAST), 0);
-        }
         if let Some(mut room) = self.bytes.get_mut(self.len..end) {
             // A copy of memory that can't panic. The room is as long as what is written, so it can't fail;
             // a loop stays one where code is made small, and took a fifth of the mapping.
             let _ = room.write(bytes);
             self.len = end;
+        }
+    }
+
+    /// Appends what stands there once more.
+    pub fn again(&mut self, range: Range<usize>) {
+        let len = range.len();
+        if range.start > range.end || range.end > self.len {
+            return;
+        }
+        self.reserve(len);
+        self.bytes.copy_within(range, self.len);
+        self.len += len;
+    }
+
+    /// Makes room for so many bytes.
+    fn reserve(&mut self, more: usize) {
+        let end = self.len + more;
+        if end > self.bytes.len() {
+            self.bytes.resize(end.max(2 * self.bytes.len()).max(LEAST), 0);
         }
     }
 

@@ -5,11 +5,12 @@ use super::clock::{Placement, Stamp};
 use super::entry::{self, ADDED, Entry, unsigned};
 use super::keys::Keys;
 use super::meaning::{hex, severity};
-use super::out::Out;
+use super::scratch::{COMMON, Scratch};
+use super::tail::{Mark, Tail};
 use super::uid::Uids;
 use super::value::{self, Place};
-use super::{Known, Tally, exception, timestamp};
-use crate::batch::json::{Json, Kind, NotJson, Print, Text};
+use super::{Tally, exception, timestamp};
+use crate::batch::json::{Json, Kind, NotJson, Text};
 use crate::batch::{Field, Spelling};
 use crate::stats::Oddity;
 
@@ -34,61 +35,6 @@ fn is_own(name: &[u8]) -> bool {
         || name.starts_with(b"active_run.")
 }
 
-/// How many [`common`] writes.
-const COMMON: u64 = 2;
-
-/// The attributes that every record of a request begins with.
-pub fn common(known: Known<'_>) -> Vec<u8> {
-    let mut attributes = Attributes::new(entry::field::ATTRIBUTES);
-    attributes.text(b"server_received_at", timestamp::write(known.received).as_bytes());
-    attributes.text(b"enduser.id", known.subject.as_bytes());
-    attributes.into_bytes()
-}
-
-/// Memory for the records of a batch: what is encoded of them, and what is forgotten after each.
-#[derive(Debug)]
-pub struct Scratch<'a> {
-    attributes: Attributes<'a>,
-    bodies: Out,
-    /// Fields of the record that mean nothing to the filter.
-    others: Keys<'a>,
-    /// What stood before the values of the last record's fields. Records of a client are alike, and to find
-    /// the same again is cheaper than to read it.
-    shape: [Option<Shape<'a>>; SHAPE],
-}
-
-/// What stood before a value: the print of all of it, the name in it, and what that means.
-type Shape<'a> = (Print, Text<'a>, Field, Spelling);
-
-/// As many fields as a client's records have, and some.
-const SHAPE: usize = 24;
-
-/// What is encoded of all records of a batch.
-pub struct Texts<'t> {
-    /// Their bodies, one after the other.
-    pub bodies: &'t [u8],
-    /// Their attributes.
-    pub attributes: &'t [u8],
-}
-
-impl Scratch<'_> {
-    /// For a body of so many bytes.
-    pub fn new(bytes: usize) -> Self {
-        Scratch {
-            // Most of a body becomes attributes, and the server adds some to each record.
-            attributes: Attributes::with_capacity(entry::field::ATTRIBUTES, bytes + bytes / 4),
-            bodies: Out::with_capacity(bytes / 4),
-            others: Keys::default(),
-            shape: [None; SHAPE],
-        }
-    }
-
-    /// What has been encoded.
-    pub fn texts(&self) -> Texts<'_> {
-        Texts { bodies: self.bodies.as_slice(), attributes: self.attributes.bytes() }
-    }
-}
-
 /// A record while it is read.
 struct Parts<'a> {
     logger: Text<'a>,
@@ -105,8 +51,6 @@ struct Parts<'a> {
 
 /// What the server adds to a record.
 pub struct Server<'s> {
-    /// What [`common`] made.
-    pub common: &'s [u8],
     /// Names for the request's records.
     pub uids: &'s mut Uids,
     /// When the request arrived, in nanoseconds since the Unix epoch.
@@ -125,7 +69,7 @@ pub fn read<'a>(
     entries: &mut Vec<Entry<'a>>,
     tally: &mut Tally,
 ) -> Result<(Text<'a>, Option<Text<'a>>), NotJson> {
-    scratch.attributes.begin(server.common, COMMON);
+    scratch.attributes.begin(scratch.common.as_slice(), COMMON);
     scratch.others.clear();
     let body = scratch.bodies.len();
     let mut parts =
@@ -142,6 +86,10 @@ pub fn read<'a>(
         tally.one(Oddity::UnreadableTimestamp);
     }
     scratch.attributes.finish(ADDED, tally);
+    if scratch.attributes.dropped() > 0 {
+        // What is remembered may have moved.
+        scratch.tail = None;
+    }
     entries.push(Entry {
         stamp: parts.stamp,
         observed: match parts.stamp {
@@ -156,7 +104,7 @@ pub fn read<'a>(
         dropped: scratch.attributes.dropped(),
         trace_id: parts.trace_id,
         span_id: parts.span_id,
-        uid: server.uids.name(json.since(start)),
+        uid: server.uids.name(json.since(start), parts.stamp),
         next: None,
         len: 0,
     });
@@ -166,36 +114,72 @@ pub fn read<'a>(
 impl<'a> Parts<'a> {
     /// Reads the fields of the record, which is an object.
     fn fields(&mut self, json: &mut Json<'a>, scratch: &mut Scratch<'a>, tally: &mut Tally) -> Result<(), NotJson> {
+        let mut mark = None;
         for place in 0.. {
-            if let Some(Some((print, name, field, spelling))) = scratch.shape.get(place)
-                && json.again(print)
-            {
-                let known = (*name, *field, *spelling);
-                self.field(known, json, scratch, tally)?;
-                continue;
+            if self.ends_as_the_last(place, json, scratch) {
+                return Ok(());
             }
             let start = json.position();
-            let Some(name) = (if place == 0 { json.object()? } else { json.next_key()? }) else { break };
-            match Field::named(name) {
-                Some((field, spelling)) => {
-                    if let Some(shape) = scratch.shape.get_mut(place) {
-                        *shape = json.print(start).map(|print| (print, name, field, spelling));
+            let here = mark.unwrap_or_else(|| self.mark(place, start, scratch));
+            let known = match scratch.shape.get(place) {
+                Some(Some((print, name, field, spelling))) if json.again(print) => Some((*name, *field, *spelling)),
+                _ => {
+                    let Some(name) = (if place == 0 { json.object()? } else { json.next_key()? }) else {
+                        scratch.tail = mark.and_then(|mark: Mark| self.tail(mark, json, scratch));
+                        break;
+                    };
+                    let known = Field::named(name).map(|(field, spelling)| (name, field, spelling));
+                    match known {
+                        Some((name, field, spelling)) => {
+                            if let Some(shape) = scratch.shape.get_mut(place) {
+                                *shape = json.print(start).map(|print| (print, name, field, spelling));
+                            }
+                        }
+                        None if scratch.others.insert(name) => _ = scratch.attributes.read(name, json, &is_own, tally)?,
+                        None => {
+                            tally.one(Oddity::DuplicateKey);
+                            json.skip()?;
+                        }
                     }
-                    self.field((name, field, spelling), json, scratch, tally)?;
+                    known
                 }
-                None if scratch.others.insert(name) => {
-                    scratch.attributes.read(name, json, &is_own, tally)?;
-                }
-                None => {
-                    tally.one(Oddity::DuplicateKey);
-                    json.skip()?;
-                }
-            }
+            };
+            let same_again = match known {
+                Some(known) => self.field(known, json, scratch, tally)?,
+                None => false,
+            };
+            mark = same_again.then_some(here);
         }
         Ok(())
     }
 
-    /// Reads the value of a field that means something to the filter.
+    /// Where the record is, before its field at `place`.
+    fn mark(&self, place: usize, at: usize, scratch: &Scratch<'a>) -> Mark {
+        Mark { place, at, written: scratch.attributes.written(), seen: self.seen, filled: self.filled }
+    }
+
+    /// What has been read since the mark, to be known when it stands once more.
+    fn tail(&self, mark: Mark, json: &Json<'a>, scratch: &Scratch<'a>) -> Option<Tail<'a>> {
+        let (seen, filled) = (self.seen & !mark.seen, self.filled & !mark.filled);
+        Tail::new(mark, json.since(mark.at), scratch.attributes.written(), (seen, filled))
+    }
+
+    /// Passes over the rest of the record, if it is byte for byte how the last one ended.
+    #[inline]
+    fn ends_as_the_last(&mut self, place: usize, json: &mut Json<'a>, scratch: &mut Scratch<'a>) -> bool {
+        let Some(tail) = scratch.tail.as_ref().filter(|tail| tail.place == place) else { return false };
+        if self.seen & tail.seen != 0 || self.filled & tail.filled != 0 || !json.again_all(tail.text) {
+            return false;
+        }
+        self.seen |= tail.seen;
+        self.filled |= tail.filled;
+        // A session that it names has counted already: the first one does, and this is the second at least.
+        scratch.attributes.again(tail.attributes.clone(), tail.own);
+        true
+    }
+
+    /// Reads the value of a field that means something to the filter. Whether all that comes of it is what
+    /// would come of the same bytes in another record, and whether they are likely to stand there.
     #[inline]
     fn field(
         &mut self,
@@ -203,28 +187,28 @@ impl<'a> Parts<'a> {
         json: &mut Json<'a>,
         scratch: &mut Scratch<'a>,
         tally: &mut Tally,
-    ) -> Result<(), NotJson> {
+    ) -> Result<bool, NotJson> {
         let bit = 1u32 << field as u32;
         let spelt = if spelling == Spelling::Second { bit << 16 } else { bit };
         if self.seen & spelt != 0 {
             tally.one(Oddity::DuplicateKey);
-            return json.skip();
+            return json.skip().map(|()| false);
         }
         self.seen |= spelt;
         let kind = json.peek()?;
         if kind == Kind::Null {
-            return json.null();
+            return json.null().map(|()| true);
         }
         if self.filled & bit != 0 {
             // Both spellings, both with a value: the second is the client's own attribute.
-            return scratch.attributes.read(name, json, &is_own, tally).map(|_| ());
+            return scratch.attributes.read(name, json, &is_own, tally).map(|_| false);
         }
         self.filled |= bit;
         if kind == Kind::String {
             self.string(field, json.text()?, scratch, tally);
-            return Ok(());
+            return Ok(matches!(field, Field::InstallId | Field::SessionId | Field::UserId));
         }
-        self.value(field, kind, json, scratch, tally)
+        self.value(field, kind, json, scratch, tally).map(|()| false)
     }
 
     /// A field whose value is a string, as most are.

@@ -135,7 +135,18 @@ pub fn write(since_epoch: std::time::Duration) -> String {
     let (days, of_day) = ((seconds / 86_400) as i64, seconds % 86_400);
     let (year, month, day) = civil(days);
     let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since_epoch.subsec_millis())
+    let mut text = String::with_capacity(24);
+    let date = [("", year, 4), ("-", month, 2), ("-", day, 2)].map(|(mark, number, width)| (mark, number.max(0) as u64, width));
+    let time = [("T", hour, 2), (":", minute, 2), (":", second, 2), (".", u64::from(since_epoch.subsec_millis()), 3)];
+    for (mark, number, width) in date.into_iter().chain(time) {
+        text.push_str(mark);
+        let mut buffer = itoa::Buffer::new();
+        let digits = buffer.format(number);
+        text.extend(std::iter::repeat_n('0', usize::saturating_sub(width, digits.len())));
+        text.push_str(digits);
+    }
+    text.push('Z');
+    text
 }
 
 /// The date so many days after 1970-01-01: the reverse of [`days`].

@@ -86,7 +86,7 @@ mod tests {
 
     fn claims(expires: u64) -> Rc<Claims> {
         let expires = Some(Duration::from_secs(expires));
-        Rc::new(Claims { issuer: String::new(), subject: "s".to_owned(), session: None, expires, distinction: None })
+        Rc::new(Claims { sender: 0, issuer: String::new(), subject: "s".to_owned(), session: None, expires, distinction: None })
     }
 
     fn put(cache: &mut Cache, token: u64, provider: usize, key: u64) {

@@ -13,7 +13,7 @@ use crate::config::{Auth, Key, Provider, Source};
 use crate::rejection::Rejection;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-pub use claims::Claims;
+pub use claims::{Claims, sender};
 use jwt_simple::prelude::{Duration as JwtDuration, UnixTimeStamp, VerificationOptions};
 use jwt_simple::token::Token;
 pub use keyring::{Asked, KeyAnswer, Keyring};

@@ -1,4 +1,5 @@
 mod names;
+mod tails;
 mod values;
 
 use super::*;
@@ -12,7 +13,7 @@ use prost::Message;
 use serde_json::json;
 
 const RECEIVED: Duration = Duration::from_millis(1_770_379_205_123);
-const KNOWN: Known<'_> = Known { issuer: "", subject: "user-1", received: RECEIVED };
+const KNOWN: Known<'_> = Known { sender: 1, subject: "user-1", received: RECEIVED };
 
 const MOST_RECORDS: usize = 1_000;
 

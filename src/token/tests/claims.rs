@@ -27,6 +27,8 @@ fn with(claim: &str, json: &str) -> Result<Claims, Rejection> {
 fn a_good_token_says_who_where_and_until_when() {
     let claims = good_with(json!({"iss": "https://id.example.com", "sid": "login 1", "aud": ["x"], "iat": SECONDS, "nbf": SECONDS}));
     let expected = Claims {
+        // Worked out elsewhere, as the next one.
+        sender: 0x2cfd_e153_fdd1_b80d,
         issuer: "https://id.example.com".to_owned(),
         subject: "alice".to_owned(),
         session: Some("login 1".to_owned()),
@@ -35,7 +37,14 @@ fn a_good_token_says_who_where_and_until_when() {
     };
     assert_eq!(judged(claims), Ok(expected));
     let expires = Some(NOW + Duration::from_secs(600));
-    let expected = Claims { issuer: String::new(), subject: "alice".to_owned(), session: None, expires, distinction: None };
+    let expected = Claims {
+        sender: 0x0cf7_37a6_cada_5512,
+        issuer: String::new(),
+        subject: "alice".to_owned(),
+        session: None,
+        expires,
+        distinction: None,
+    };
     assert_eq!(judged(good()), Ok(expected));
 }
 

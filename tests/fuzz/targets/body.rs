@@ -10,6 +10,7 @@ use envoy_log_ingest::config::{Config, Mapping};
 use envoy_log_ingest::otlp::{self, Encoded, Known};
 use envoy_log_ingest::rejection::Rejection;
 use envoy_log_ingest::stats::Oddity;
+use envoy_log_ingest::token;
 use libfuzzer_sys::fuzz_target;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value as Any};
@@ -169,7 +170,7 @@ fn repair(body: &[u8]) {
 
 impl Case {
     fn encode(&self, body: &[u8]) -> Result<Encoded, Rejection> {
-        otlp::encode(&mut body.to_vec(), Known { issuer: "", subject: self.subject, received: self.received }, &self.mapping)
+        otlp::encode(&mut body.to_vec(), Known { sender: token::sender("", self.subject), subject: self.subject, received: self.received }, &self.mapping)
     }
 
     fn check(&self, body: &[u8], expected: &Expected) {
