@@ -8,7 +8,7 @@
 
 use ct_codecs::{Base64UrlSafeNoPadding, Encoder};
 use envoy_log_ingest::config::{Auth, Config};
-use envoy_log_ingest::token::{self, Claims, Keyring, LONGEST, Verdict};
+use envoy_log_ingest::token::{self, Claims, Keyring, LONGEST, Verdict, sender};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value, json};
 use std::rc::Rc;
@@ -141,5 +141,12 @@ fn should_be(claims: &Map<String, Value>) -> Option<Claims> {
         None => Duration::try_from_secs_f64(exp.max(0.0)).unwrap_or(Duration::MAX),
     };
     let subject = text("sub").filter(|subject| subject.len() <= 1_024)?;
-    Some(Claims { issuer: issuer.to_owned(), subject, session: text("sid"), expires: Some(expires), distinction: None })
+    Some(Claims {
+        sender: sender(issuer, &subject),
+        issuer: issuer.to_owned(),
+        subject,
+        session: text("sid"),
+        expires: Some(expires),
+        distinction: None,
+    })
 }
