@@ -1,14 +1,112 @@
-//! Maps by names that no client can choose: ids that the host gives or that are counted here, numbers
-//! of a keyed hash, values of an enum.
+//! Maps by numbers that no client can choose: ids that the host gives or that are counted here, and
+//! those of a keyed hash.
 //!
 //! The standard library's maps hash so that nobody can aim at a slot, at a price that a request pays a
-//! dozen times. Where the name isn't a sender's to choose, one multiplication does. A leaf.
+//! dozen times. Where the name isn't a sender's to choose, one multiplication does. And each kind of
+//! entry brings the code of a whole map into the module, so there is one map, from numbers to places,
+//! and the entries stand in a list. A leaf.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// A map by such a name. What a client sends must never be the key.
-pub type Ids<K, V> = HashMap<K, V, BuildHasherDefault<Multiply>>;
+/// A map by such a number. What a client sends must never be the key.
+#[derive(Debug)]
+pub struct Ids<K, V> {
+    places: Places,
+    entries: Vec<Option<(K, V)>>,
+    /// Places in the list where no entry stands.
+    free: Vec<usize>,
+}
+
+/// Where in a list the entry of a number stands.
+type Places = HashMap<u128, usize, BuildHasherDefault<Multiply>>;
+
+impl<K, V> Default for Ids<K, V> {
+    fn default() -> Self {
+        Ids { places: Places::default(), entries: Vec::new(), free: Vec::new() }
+    }
+}
+
+impl<K: Copy + Into<u128>, V> Ids<K, V> {
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Whether there is an entry of this key.
+    pub fn contains_key(&self, key: K) -> bool {
+        find(&self.places, key.into()).is_some()
+    }
+
+    /// The entry of this key.
+    pub fn get(&self, key: K) -> Option<&V> {
+        let place = find(&self.places, key.into())?;
+        self.entries.get(place)?.as_ref().map(|(_, value)| value)
+    }
+
+    /// The same, to be changed.
+    pub fn get_mut(&mut self, key: K) -> Option<&mut V> {
+        let place = find(&self.places, key.into())?;
+        self.entries.get_mut(place)?.as_mut().map(|(_, value)| value)
+    }
+
+    /// Sets the entry of this key, whether there was one or not.
+    pub fn insert(&mut self, key: K, value: V) {
+        let place = settle(&mut self.places, key.into(), &mut self.free, self.entries.len());
+        match self.entries.get_mut(place) {
+            Some(entry) => *entry = Some((key, value)),
+            None => self.entries.push(Some((key, value))),
+        }
+    }
+
+    /// Takes the entry of this key out.
+    pub fn remove(&mut self, key: K) -> Option<V> {
+        let place = leave(&mut self.places, key.into(), &mut self.free)?;
+        self.entries.get_mut(place)?.take().map(|(_, value)| value)
+    }
+
+    /// All entries, in no order that means anything.
+    pub fn iter(&self) -> impl Iterator<Item = (K, &V)> {
+        self.entries.iter().flatten().map(|(key, value)| (*key, value))
+    }
+
+    /// Takes out those of which `keep` says no.
+    pub fn retain(&mut self, keep: impl Fn(&V) -> bool) {
+        for entry in &mut self.entries {
+            if let Some((key, value)) = entry
+                && !keep(value)
+            {
+                leave(&mut self.places, (*key).into(), &mut self.free);
+                *entry = None;
+            }
+        }
+    }
+}
+
+// Out of line, as there is one of each for all maps.
+
+#[inline(never)]
+fn find(places: &Places, number: u128) -> Option<usize> {
+    places.get(&number).copied()
+}
+
+/// The place of a number; where it has none, a free one, or else the `next`.
+#[inline(never)]
+fn settle(places: &mut Places, number: u128, free: &mut Vec<usize>, next: usize) -> usize {
+    *places.entry(number).or_insert_with(|| free.pop().unwrap_or(next))
+}
+
+#[inline(never)]
+fn leave(places: &mut Places, number: u128, free: &mut Vec<usize>) -> Option<usize> {
+    let place = places.remove(&number)?;
+    free.push(place);
+    Some(place)
+}
 
 /// One multiplication for each 64 bits.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,7 +153,7 @@ impl Hasher for Multiply {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::Stat;
+    use proptest::prelude::*;
     use std::collections::HashSet;
     use std::hash::{BuildHasher, Hash};
 
@@ -77,7 +175,31 @@ mod tests {
     #[test]
     fn counted_names_are_spread() {
         spread(&(0..1024u64).map(hash).collect::<Vec<_>>());
-        spread(&(7..1031u32).map(|id| hash(id * 2)).collect::<Vec<_>>());
-        spread(&Stat::all().map(hash).collect::<Vec<_>>());
+        spread(&(7..1031u128).map(|id| hash(id * 2)).collect::<Vec<_>>());
+    }
+
+    proptest! {
+        #[test]
+        fn it_holds_what_a_map_of_the_standard_library_holds(steps in prop::collection::vec((0u32..12, 0u8..4), 0..200)) {
+            let (mut ids, mut map) = (Ids::default(), HashMap::new());
+            for (value, (key, what)) in steps.into_iter().enumerate() {
+                match what {
+                    0 => prop_assert_eq!(ids.remove(key), map.remove(&key)),
+                    1 => {
+                        ids.retain(|value| value % 3 != 0);
+                        map.retain(|_, value| *value % 3 != 0);
+                    }
+                    2 => prop_assert_eq!(ids.get_mut(key).map(|held| { *held += 1; *held }), map.get_mut(&key).map(|held| { *held += 1; *held })),
+                    _ => {
+                        ids.insert(key, value);
+                        map.insert(key, value);
+                    }
+                }
+                prop_assert_eq!((ids.len(), ids.is_empty(), ids.contains_key(key)), (map.len(), map.is_empty(), map.contains_key(&key)));
+                prop_assert_eq!(ids.get(key), map.get(&key));
+                prop_assert_eq!(ids.iter().map(|(key, value)| (key, *value)).collect::<HashMap<_, _>>(), map.clone());
+                prop_assert!(ids.entries.len() <= 12, "places that are free are used again");
+            }
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 macro_rules! rejections {
     ($($(#[doc = $doc:literal])+ $variant:ident => $name:literal,)+) => {
         /// Why a request was not accepted.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Rejection {
             $($(#[doc = $doc])+ $variant,)+
         }

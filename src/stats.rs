@@ -7,7 +7,7 @@
 use crate::rejection::Rejection;
 
 /// Something that is counted, or measured into a histogram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Stat {
     /// Requests on the ingest path, whatever came of them.
     Requests,
@@ -19,8 +19,6 @@ pub enum Stat {
     RecordsAccepted,
     /// Records that the backend rejected: OTLP's partial success, or refused also when it was sent alone.
     RecordsRejected,
-    /// Requests refused, by reason.
-    Rejected(Rejection),
     /// Callouts handed to Envoy.
     Exports,
     /// Exports that failed and were put off to be tried again.
@@ -43,8 +41,6 @@ pub enum Stat {
     LimitServiceAsked,
     /// Those that it didn't answer, or not in time, or not so that it could be understood.
     LimitServiceFailed,
-    /// Oddities that were repaired, kept or counted instead of refused, by kind.
-    Odd(Oddity),
     /// Tokens that were known already, so that no signature was verified.
     TokensRemembered,
     /// Signatures that Envoy judged, natively; the others jwt-simple did.
@@ -61,6 +57,10 @@ pub enum Stat {
     RecordsPerRequest,
     /// Histogram: clients' requests, or parts of them, in an export.
     RequestsPerExport,
+    /// Requests refused, by reason.
+    Rejected(Rejection),
+    /// Oddities that were repaired, kept or counted instead of refused, by kind.
+    Odd(Oddity),
 }
 
 /// What can be odd in a record that is delivered all the same. Counted by kind, never by client.
@@ -156,7 +156,7 @@ const PLAIN: &[Stat] = &[
 ];
 
 impl Stat {
-    /// All of them, each once.
+    /// All of them, each once and in their order.
     pub fn all() -> impl Iterator<Item = Stat> {
         let rejected = Rejection::ALL.iter().map(|&rejection| Stat::Rejected(rejection));
         let odd = Oddity::ALL.iter().map(|&oddity| Stat::Odd(oddity));
@@ -224,5 +224,6 @@ mod tests {
         let unique: HashSet<&String> = names.iter().collect();
         assert_eq!(unique.len(), names.len());
         assert_eq!(names.len(), PLAIN.len() + Rejection::ALL.len() + Oddity::ALL.len());
+        assert!(Stat::all().is_sorted(), "the host looks them up by their order");
     }
 }

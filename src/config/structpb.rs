@@ -15,14 +15,24 @@ pub fn decode(bytes: &[u8]) -> Option<Value> {
 /// `envoy.config.core.v3.Metadata`, as far as it is read here.
 #[derive(prost::Message)]
 struct Metadata {
-    #[prost(map = "string, message", tag = "1")]
-    filter_metadata: std::collections::HashMap<String, prost_types::Struct>,
+    #[prost(message, repeated, tag = "1")]
+    filter_metadata: Vec<Named>,
+}
+
+/// An entry of a map from strings to Structs: what a map is on the wire.
+#[derive(prost::Message)]
+struct Named {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(message, optional, tag = "2")]
+    value: Option<prost_types::Struct>,
 }
 
 /// An object in a filter's dynamic metadata, given all of a stream's metadata serialized.
 pub fn filter_metadata(bytes: &[u8], filter: &str, key: &str) -> Option<Map<String, Value>> {
-    let mut metadata = Metadata::decode(bytes).ok()?;
-    let mut fields = metadata.filter_metadata.remove(filter)?.fields;
+    let metadata = Metadata::decode(bytes).ok()?;
+    // Of two entries with one name the last one counts.
+    let mut fields = metadata.filter_metadata.into_iter().rfind(|named| named.key == filter)?.value?.fields;
     match value(fields.remove(key)?) {
         Value::Object(object) => Some(object),
         _ => None,

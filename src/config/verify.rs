@@ -9,8 +9,8 @@ use super::Algorithm;
 use super::keys::Material;
 use jwt_simple::Error;
 use jwt_simple::prelude::{
-    ECDSAP256PublicKeyLike, ECDSAP384PublicKeyLike, EdDSAPublicKeyLike, HMACKey, JWTClaims, KeyMetadata, MACLike, NoCustomClaims,
-    RSAPublicKey, RSAPublicKeyLike, VerificationOptions,
+    Duration, ECDSAP256PublicKeyLike, ECDSAP384PublicKeyLike, EdDSAPublicKeyLike, HMACKey, JWTClaims, KeyMetadata, MACLike, NoCustomClaims,
+    RSAPublicKey, RSAPublicKeyLike, UnixTimeStamp, VerificationOptions,
 };
 use std::cell::Cell;
 use superboring::hash::MessageDigest;
@@ -22,22 +22,35 @@ thread_local! {
 
 type Verdict = Result<JWTClaims<NoCustomClaims>, Error>;
 
+/// Options under which jwt-simple judges header and signature and lets all dates pass: its dates wrap at
+/// 2^32 seconds and its defaults are 15 minutes of skew and no `exp`, so `token::claims` judges them, in
+/// full range and by name. Made where they are used, so that what they leave out is left out of the code.
+#[inline(always)]
+fn signature_alone() -> Option<VerificationOptions> {
+    Some(VerificationOptions {
+        accept_future: true,
+        artificial_time: Some(UnixTimeStamp::from_secs(0)),
+        time_tolerance: Some(Duration::from_secs(0)),
+        ..VerificationOptions::default()
+    })
+}
+
 /// Whether header, algorithm and signature of a compact JWS hold.
-pub(super) fn holds(algorithm: Algorithm, material: &Material, token: &str, options: VerificationOptions) -> bool {
+pub(super) fn holds(algorithm: Algorithm, material: &Material, token: &str) -> bool {
     JUDGED.set(algorithm);
     let verdict = match material {
-        Material::Hs256(key) => secret(key, &|text| key.authentication_tag(text), token, options),
-        Material::Hs384(key) => secret(key, &|text| key.authentication_tag(text), token, options),
-        Material::Hs512(key) => secret(key, &|text| key.authentication_tag(text), token, options),
-        Material::Rs256(key) => rsa(key.public_key(), key.padding_scheme(), token, options),
-        Material::Rs384(key) => rsa(key.public_key(), key.padding_scheme(), token, options),
-        Material::Rs512(key) => rsa(key.public_key(), key.padding_scheme(), token, options),
-        Material::Ps256(key) => rsa(key.public_key(), key.padding_scheme(), token, options),
-        Material::Ps384(key) => rsa(key.public_key(), key.padding_scheme(), token, options),
-        Material::Ps512(key) => rsa(key.public_key(), key.padding_scheme(), token, options),
-        Material::Es256(key) => p256(key, token, options),
-        Material::Es384(key) => p384(key, token, options),
-        Material::EdDsa(key) => ed25519(key, token, options),
+        Material::Hs256(key) => secret(key, &|text| key.authentication_tag(text), token),
+        Material::Hs384(key) => secret(key, &|text| key.authentication_tag(text), token),
+        Material::Hs512(key) => secret(key, &|text| key.authentication_tag(text), token),
+        Material::Rs256(key) => rsa(key.public_key(), key.padding_scheme(), token),
+        Material::Rs384(key) => rsa(key.public_key(), key.padding_scheme(), token),
+        Material::Rs512(key) => rsa(key.public_key(), key.padding_scheme(), token),
+        Material::Ps256(key) => rsa(key.public_key(), key.padding_scheme(), token),
+        Material::Ps384(key) => rsa(key.public_key(), key.padding_scheme(), token),
+        Material::Ps512(key) => rsa(key.public_key(), key.padding_scheme(), token),
+        Material::Es256(key) => p256(key, token),
+        Material::Es384(key) => p384(key, token),
+        Material::EdDsa(key) => ed25519(key, token),
     };
     match verdict {
         Ok(_) => true,
@@ -51,28 +64,28 @@ pub(super) fn holds(algorithm: Algorithm, material: &Material, token: &str, opti
 // Each out of line: V8 needs memory for a whole function at once, and keeps it.
 
 #[inline(never)]
-fn secret(key: &impl MACLike, tag: &dyn Fn(&[u8]) -> Vec<u8>, token: &str, options: VerificationOptions) -> Verdict {
-    Secret { key: key.key(), tag }.verify_token(token, Some(options))
+fn secret(key: &impl MACLike, tag: &dyn Fn(&[u8]) -> Vec<u8>, token: &str) -> Verdict {
+    Secret { key: key.key(), tag }.verify_token(token, signature_alone())
 }
 
 #[inline(never)]
-fn rsa(key: &RSAPublicKey, padding: Padding, token: &str, options: VerificationOptions) -> Verdict {
-    Rsa { key, padding }.verify_token(token, Some(options))
+fn rsa(key: &RSAPublicKey, padding: Padding, token: &str) -> Verdict {
+    Rsa { key, padding }.verify_token(token, signature_alone())
 }
 
 #[inline(never)]
-fn p256(key: &impl ECDSAP256PublicKeyLike, token: &str, options: VerificationOptions) -> Verdict {
-    key.verify_token(token, Some(options))
+fn p256(key: &impl ECDSAP256PublicKeyLike, token: &str) -> Verdict {
+    key.verify_token(token, signature_alone())
 }
 
 #[inline(never)]
-fn p384(key: &impl ECDSAP384PublicKeyLike, token: &str, options: VerificationOptions) -> Verdict {
-    key.verify_token(token, Some(options))
+fn p384(key: &impl ECDSAP384PublicKeyLike, token: &str) -> Verdict {
+    key.verify_token(token, signature_alone())
 }
 
 #[inline(never)]
-fn ed25519(key: &impl EdDSAPublicKeyLike, token: &str, options: VerificationOptions) -> Verdict {
-    key.verify_token(token, Some(options))
+fn ed25519(key: &impl EdDSAPublicKeyLike, token: &str) -> Verdict {
+    key.verify_token(token, signature_alone())
 }
 
 /// A secret and how its algorithm tags a text.

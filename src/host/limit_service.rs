@@ -25,7 +25,7 @@ impl Plugin {
 
     /// The service's answer to a stream that is alive, or the lack of one, and who has waited for it.
     pub fn answered(&self, token: u32, status: u32, size: usize) -> Option<(Waiter, Option<Vec<u8>>)> {
-        let waiter = self.waiting.borrow_mut().asked.remove(&token)?;
+        let waiter = self.waiting.borrow_mut().asked.remove(token)?;
         let answer = (status == 0).then(|| body(size));
         if answer.is_none() {
             self.troubles.limits(&format!("gRPC status {status}"), now());

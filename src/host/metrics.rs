@@ -1,12 +1,11 @@
 //! [`Stat`]s as Envoy's metrics.
 
-use crate::ids::Ids;
 use crate::stats::{Kind, Sink, Stat};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::MetricType;
 
-/// The metrics' ids in this VM.
-pub struct Metrics(Ids<Stat, u32>);
+/// The metrics' ids in this VM, in the order of the stats.
+pub struct Metrics(Vec<(Stat, u32)>);
 
 impl Metrics {
     /// Defines all of them, so that each is seen as 0 from the start.
@@ -35,7 +34,9 @@ impl Sink for Counting<'_> {
         if amount == 0 && stat.kind() == Kind::Counter {
             return;
         }
-        let Some(&id) = self.0.0.get(&stat) else {
+        let metrics = &self.0.0;
+        let place = metrics.binary_search_by_key(&stat, |(stat, _)| *stat);
+        let Some(&(_, id)) = place.ok().and_then(|place| metrics.get(place)) else {
             return;
         };
         // A metric that Envoy no longer knows is no reason to stop a request.

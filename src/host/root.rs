@@ -146,7 +146,7 @@ impl Plugin {
         let mut left = RESUMED_AT_ONCE;
         while left > 0 {
             let Some((ticket, outcome)) = self.outbox.borrow_mut().settled() else { break };
-            let Some((id, ingest)) = self.waiting.borrow_mut().parked.remove(&ticket) else { continue };
+            let Some((id, ingest)) = self.waiting.borrow_mut().parked.remove(ticket) else { continue };
             if self.is_alive(id) {
                 left -= 1;
                 self.effectively(id, || {
@@ -162,7 +162,7 @@ impl Plugin {
             let (id, ingest) = {
                 let mut waiting = self.waiting.borrow_mut();
                 let Some(id) = waiting.line.pop_front() else { break };
-                let Some(ingest) = waiting.alive.get(&id).map(Rc::clone) else { continue };
+                let Some(ingest) = waiting.alive.get(id).map(Rc::clone) else { continue };
                 (id, ingest)
             };
             self.effectively(id, || {
@@ -176,7 +176,7 @@ impl Plugin {
     }
 
     fn is_alive(&self, id: u32) -> bool {
-        self.waiting.borrow().alive.contains_key(&id)
+        self.waiting.borrow().alive.contains_key(id)
     }
 
     /// Does something as the stream, which must be alive.
@@ -219,11 +219,11 @@ impl Context for Root {
     fn on_http_call_response(&mut self, token: u32, num_headers: usize, body_size: usize, _num_trailers: usize) {
         let Some(plugin) = self.plugin.clone() else { return };
         let now = now();
-        if let Some(provider) = self.fetches.remove(&token) {
+        if let Some(provider) = self.fetches.remove(token) {
             let response = answer::read(num_headers, body_size, MOST_OF_A_KEY_SET);
             let answer = response.as_ref().map_or(KeyAnswer::None, |response| KeyAnswer::Response(response.status, &response.body));
             plugin.fetched(provider, answer);
-        } else if let Some(flight) = self.flights.remove(&token) {
+        } else if let Some(flight) = self.flights.remove(token) {
             let response = answer::read(num_headers, body_size, MOST_OF_AN_ANSWER);
             let answer = response.as_ref().map_or(Answer::Reset, answer::Response::as_answer);
             let notice = plugin.outbox.borrow_mut().answered(flight, answer, now, &mut plugin.metrics.sink());

@@ -85,10 +85,10 @@ impl Drop for Stream {
             self.on(Event::Closed);
         }
         let mut waiting = self.plugin.waiting.borrow_mut();
-        if waiting.alive.remove(&self.id).is_some() {
+        if waiting.alive.remove(self.id).is_some() {
             let id = self.id;
             waiting.line.retain(|&other| other != id);
-            waiting.asked.retain(|_, (other, _)| *other != id);
+            waiting.asked.retain(|(other, _)| *other != id);
         }
     }
 }

@@ -2,7 +2,7 @@
 //! costs no more than its length.
 
 use crate::batch::json::Text;
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 /// Up to here comparing is cheaper than hashing.
 const FEW: usize = 16;
@@ -13,7 +13,8 @@ pub struct Keys<'a> {
     few: [Text<'a>; FEW],
     /// How many of those there are.
     count: usize,
-    many: Option<HashSet<Text<'a>>>,
+    /// The others. Their numbers mean nothing; a map like that of the loggers is no more code.
+    many: Option<HashMap<Text<'a>, usize>>,
 }
 
 impl<'a> Keys<'a> {
@@ -35,14 +36,14 @@ impl<'a> Keys<'a> {
                 *place = name;
                 self.count += 1;
             }
-            None => _ = self.many.get_or_insert_default().insert(name),
+            None => _ = self.many.get_or_insert_default().insert(name, 0),
         }
     }
 
     /// Whether the name has been added.
     #[inline]
     pub fn contains(&self, name: &[u8]) -> bool {
-        self.few.iter().take(self.count).any(|&few| few == name) || self.many.as_ref().is_some_and(|many| many.contains(name))
+        self.few.iter().take(self.count).any(|&few| few == name) || self.many.as_ref().is_some_and(|many| many.contains_key(name))
     }
 
     /// Forgets all names.

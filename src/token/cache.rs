@@ -45,10 +45,10 @@ impl Cache {
 
     /// The claims of a token and whose they are, by the provider's index, unless it has run out at `now`.
     pub fn find(&mut self, digest: u128, now: Duration, skew: Duration) -> Option<(Rc<Claims>, usize)> {
-        let entry = match self.young.get(&digest) {
+        let entry = match self.young.get(digest) {
             Some(entry) => entry.clone(),
             None => {
-                let entry = self.old.remove(&digest)?;
+                let entry = self.old.remove(digest)?;
                 self.keep(digest, entry.clone());
                 entry
             }
@@ -75,8 +75,8 @@ impl Cache {
     /// Forgets the tokens of a provider's keys that are no longer among `keys`.
     pub fn retain(&mut self, provider: usize, keys: &[u64]) {
         let keep = |entry: &Entry| entry.provider != provider || keys.contains(&entry.key);
-        self.young.retain(|_, entry| keep(entry));
-        self.old.retain(|_, entry| keep(entry));
+        self.young.retain(keep);
+        self.old.retain(keep);
     }
 }
 

@@ -33,20 +33,24 @@ def batches(names):
     return made
 
 
-def besides(running, port, seconds, quick):
-    """{what: figure} of what the loads don't show."""
+def besides(rivals_, port, seconds, quick):
+    """{what: figure} of what the loads don't show, given those that run."""
+    running = rivals_["filter"]
     made = batches(["1", "100"])
+    beside, off, floor = extras.untouched(port, seconds, 3 if quick else 5)
     found = {
         "µs of CPU by which the first request of a token (RS256) is dearer than the next": extras.new_tokens(
             running, made["1"][0], 200 if quick else 2000
         ),
-        "µs of CPU by which a path that isn't the filter's is dearer than without it": extras.untouched(
-            port, seconds, 3 if quick else 5
-        ),
+        "µs of CPU by which a path that isn't the filter's is dearer than without it": beside,
+        "the same where only its route turns the filter on": off,
+        "the same with the floor in the filter's place": floor,
     }
-    paced = extras.paced(running, *made["100"], seconds)
-    found["ms, p50 at 1,000 requests/s of 100 records"] = paced.p50
-    found["ms, p99 at 1,000 requests/s of 100 records"] = paced.p99
+    for name in ("filter", "floor", "Envoy, plain proxy"):
+        if name in rivals_:
+            paced = extras.paced(rivals_[name], *made["100"], seconds, 1 if quick else 3)
+            found[f"ms, p50 at 1,000 requests/s of 100 records: {name}"] = paced.p50
+            found[f"ms, p99 at 1,000 requests/s of 100 records: {name}"] = paced.p99
     total = 1_000_000 if quick else 10_000_000
     found[f"MB of growth over {total:,} records"] = extras.growth(running, *made["100"], total)
     for what, figure in found.items():
@@ -98,7 +102,7 @@ def main():
             say(f"mapping: {vm:.1f} µs in V8, {native:.1f} µs natively")
         running = {name: stack.enter_context(rival(backend.port())) for name, rival in chosen.items()}
         if "filter" in running:
-            beside |= besides(running["filter"], backend.port(), seconds, quick)
+            beside |= besides(running, backend.port(), seconds, quick)
         sent = {(name, batch): each.body(made[batch][0]) for name, each in running.items() for batch in names}
         for number, (batch, load) in enumerate(loads, 1):
             say(

@@ -7,6 +7,7 @@ import re
 import statistics
 import subprocess
 import sys
+import time
 from datetime import datetime, timedelta, timezone
 
 from harness import bootstrap
@@ -14,10 +15,13 @@ from harness.common import FIXTURES, LOOPBACK, TARGET, Problem
 from harness.envoy import Envoy
 
 from . import rivals
-from .load import Load, cpu_seconds, measure, rss
+from .load import Load, cpu_seconds, measure, median, rss
 
 MAPPING = TARGET / "bench" / "mapping.wasm"
 NATIVE = TARGET / "bench" / "native" / "release" / "mapping"
+
+# Seconds after which an Envoy has given back what it needed for its start: 8 MB each second.
+AT_REST = 4
 
 
 def say(what):
@@ -48,7 +52,9 @@ def starts(port):
         runs = []
         for _ in range(3):
             with rival(port, workers=workers) as running:
-                runs.append((cpu_seconds(running.pid), running.started_in, rss(running.pid)))
+                spent = cpu_seconds(running.pid)
+                time.sleep(AT_REST)
+                runs.append((spent, running.started_in, rss(running.pid)))
         found[name] = tuple(statistics.median(each) for each in zip(*runs))
         say(f"start {name}: {found[name][0]:.2f} s of CPU, {found[name][2]:.0f} MB")
     return found
@@ -90,23 +96,30 @@ def new_tokens(running, body, count):
 
 
 def untouched(port, seconds, rounds):
-    """CPU µs by which the filter makes a request dearer that is none of its own: each round both in turn."""
+    """CPU µs by which the filter makes a request dearer that is none of its own, as it is and where only its
+    route turns it on; by which the floor does, which asks for the path alone. Each round all in turn."""
     answer = {"direct_response": {"status": 200}}
 
-    def gateway(filters):
+    def gateway(*filters):
         return Envoy(rivals.envoy_file(filters, answer, [rivals.backend_cluster(port)]), log_level="warning")
 
     load = Load(b"", 1, 16, False, seconds)
-    with gateway([]) as without, gateway([rivals.wasm(rivals.WASM, rivals.configuration())]) as beside:
-        spent = [
-            [measure(envoy.pid, envoy.url("/else"), {}, load).cpu for envoy in (without, beside)] for _ in range(rounds)
-        ]
-    return statistics.median(more - less for less, more in spent)
+    own = rivals.wasm(rivals.WASM, rivals.configuration())
+    with (
+        gateway() as without,
+        gateway(own) as beside,
+        gateway({**own, "disabled": True}) as off,
+        gateway(rivals.wasm(rivals.FLOOR)) as floor,
+    ):
+        envoys = (without, beside, off, floor)
+        spent = [[measure(envoy.pid, envoy.url("/else"), {}, load).cpu for envoy in envoys] for _ in range(rounds)]
+    return [statistics.median(row[i] - row[0] for row in spent) for i in range(1, len(envoys))]
 
 
-def paced(running, body, records, seconds):
-    """The latencies of 1,000 requests a second, over 20 connections."""
-    return measure(running.pid, running.url, running.headers, Load(body, records, 20, False, seconds, rate=1000))
+def paced(running, body, records, seconds, rounds):
+    """The latencies of 1,000 requests a second, one after the other over 20 connections."""
+    load = Load(body, records, 20, False, seconds, rate=1000)
+    return median([measure(running.pid, running.url, running.headers, load) for _ in range(rounds)])
 
 
 def growth(running, body, records, total):

@@ -17,8 +17,8 @@ TICKS = os.sysconf("SC_CLK_TCK")
 @dataclass(frozen=True)
 class Load:
     """`connections` clients, each of which sends its next request when the last is answered, for so many
-    seconds or until there were `count` requests; together so many a second as `rate` says, if it does. A GET
-    where there is no body."""
+    seconds or until there were `count` requests; together so many a second as `rate` says, evenly, if it does.
+    A GET where there is no body."""
 
     body: bytes
     records: int
@@ -60,9 +60,13 @@ def measure(pid, url, headers, load) -> Measured:
         body, log = Path(directory, "body"), Path(directory, "log")
         body.write_bytes(load.body)
         command = ["h2load", "--clients", str(load.connections), "--max-concurrent-streams", "1", "--threads", "1"]
-        command += ["--requests", str(load.count)] if load.count else ["--duration", f"{load.seconds * 1000:.0f}ms"]
+        count = round(load.rate * load.seconds) or load.count
+        command += ["--requests", str(count)] if count else ["--duration", f"{load.seconds * 1000:.0f}ms"]
         command += ["--log-file", str(log)]
-        command += ["--rps", str(load.rate / load.connections)] if load.rate else []
+        if load.rate:
+            # Clients that begin together would send together ever after: a burst each time, not a rate.
+            command += ["--rate", "1", "--rate-period", f"{1000 / load.rate:g}ms"]
+            command += ["--rps", str(load.rate / load.connections)]
         command += ["--data", str(body)] if load.body else []
         command += [] if load.http2 else ["--h1"]
         for name, value in headers.items():

@@ -55,6 +55,8 @@ def envoy_file(http_filters, route, clusters=(), http2_window=16 << 20):
     port = {"socket_address": {"address": LOOPBACK, "port_value": 0}}
     return {
         "admin": {"address": port},
+        # As in envoy/.
+        "memory_allocator_manager": {"bytes_to_release": 8 << 20, "memory_release_interval": "1s"},
         "static_resources": {
             "listeners": [
                 {

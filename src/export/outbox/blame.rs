@@ -114,7 +114,7 @@ impl Outbox {
         let (ticket, halves) = (piece.ticket, split::halves(&piece.protobuf));
         let Some((first, second)) = halves else { return false };
         // One that is no longer waited for is halved all the same: its records may as well arrive.
-        if let Some(request) = self.requests.get_mut(&ticket) {
+        if let Some(request) = self.requests.get_mut(ticket) {
             request.pieces = request.pieces.saturating_add(1);
         }
         group.pieces = [first, second].map(|(protobuf, records)| Piece { ticket, protobuf: Rc::new(protobuf), records }).into();

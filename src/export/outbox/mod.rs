@@ -173,7 +173,7 @@ impl Outbox {
     pub fn tick(&mut self, now: Duration, stats: &mut dyn Sink) {
         self.expire(now);
         let lost: Vec<Flight> =
-            self.flights.iter().filter(|(_, group)| group.back.saturating_add(LOST) <= now).map(|(&flight, _)| flight).collect();
+            self.flights.iter().filter(|(_, group)| group.back.saturating_add(LOST) <= now).map(|(flight, _)| flight).collect();
         for flight in lost {
             self.answered(flight, Answer::Reset, now, stats);
         }
@@ -224,7 +224,7 @@ impl Outbox {
     }
 
     fn deadline(&self, piece: &Piece) -> Option<Duration> {
-        self.requests.get(&piece.ticket).map(|request| request.deadline)
+        self.requests.get(piece.ticket).map(|request| request.deadline)
     }
 
     fn ship(&mut self, mut group: Group, now: Duration, stats: &mut dyn Sink) -> Shipment {
@@ -235,7 +235,7 @@ impl Outbox {
         let timeout = left.min(self.bounds.try_timeout).max(Duration::from_millis(1));
         (group.sent, group.back) = (now, now.saturating_add(timeout));
         let alone = group.pieces.windows(2).all(|pair| matches!(pair, [one, other] if one.ticket == other.ticket));
-        let first = group.pieces.first().filter(|_| alone).and_then(|piece| self.requests.get(&piece.ticket));
+        let first = group.pieces.first().filter(|_| alone).and_then(|piece| self.requests.get(piece.ticket));
         let traceparent = first.and_then(|request| request.traceparent.clone());
         let parts = match group.errand {
             Errand::Control => Vec::new(),
@@ -249,7 +249,7 @@ impl Outbox {
 
     /// What came of a flight. Outcomes are fetched with [`settled`](Outbox::settled).
     pub fn answered(&mut self, flight: Flight, answer: Answer<'_>, now: Duration, stats: &mut dyn Sink) -> Notice {
-        let Some(group) = self.flights.remove(&flight) else { return Notice::Fine };
+        let Some(group) = self.flights.remove(flight) else { return Notice::Fine };
         stats.add(Stat::ExportMilliseconds, now.saturating_sub(group.sent).as_millis() as u64);
         let meaning = judge(answer, now);
         self.gate.answered(flight, meaning, now);
@@ -301,7 +301,7 @@ impl Outbox {
     }
 
     fn settle(&mut self, piece: &Piece, rejected: u64, refusal: Option<Refusal>) {
-        let Some(request) = self.requests.get_mut(&piece.ticket) else { return };
+        let Some(request) = self.requests.get_mut(piece.ticket) else { return };
         request.rejected = request.rejected.saturating_add(rejected);
         request.refusal = request.refusal.or(refusal);
         request.pieces = request.pieces.saturating_sub(1);
@@ -314,7 +314,7 @@ impl Outbox {
     /// Nobody waits longer than until the deadline; what is still under way may arrive all the same.
     fn expire(&mut self, now: Duration) {
         while let Some(&(deadline, ticket)) = self.deadlines.front() {
-            match self.requests.get(&ticket) {
+            match self.requests.get(ticket) {
                 Some(_) if deadline > now => return,
                 Some(request) => self.end(ticket, Err(request.refusal.unwrap_or(Rejection::ExportExpired.into()))),
                 None => {}
@@ -324,7 +324,7 @@ impl Outbox {
     }
 
     fn end(&mut self, ticket: Ticket, outcome: Outcome) {
-        if let Some(request) = self.requests.remove(&ticket) {
+        if let Some(request) = self.requests.remove(ticket) {
             self.held = self.held.saturating_sub(request.bytes);
             self.settled.push_back((ticket, outcome));
         }
