@@ -81,6 +81,8 @@ impl Encoder {
     ///
     /// # Errors
     /// Those of [`encode`].
+    // Its parts stand out of line: V8 keeps the memory that its largest functions take.
+    #[inline(never)]
     pub fn encode(&mut self, body: &mut [u8], known: Known<'_>, mapping: &Mapping) -> Result<Encoded, Rejection> {
         let repaired = batch::repair(body);
         let arena = Bump::new();
@@ -154,6 +156,7 @@ impl<'a, 'k> Batch<'a, 'k> {
         }
     }
 
+    #[inline(never)]
     fn finish(&mut self) -> Encoded {
         let records = self.entries.len() as u64;
         let stamps = self.entries.iter().map(|entry| entry.stamp);
@@ -168,6 +171,7 @@ impl<'a, 'k> Batch<'a, 'k> {
     }
 
     /// `ExportLogsServiceRequest { ResourceLogs { resource, [ScopeLogs { scope, [LogRecord] }] } }`.
+    #[inline(never)]
     fn join(&mut self) -> Vec<u8> {
         let resource = self.resource.take().unwrap_or_else(|| resource(None, &self.mapping.resource, &mut self.tally).unwrap_or_default());
         let lengths = self.scopes.lengths(&self.entries);

@@ -78,7 +78,9 @@ impl From<Rejection> for Verdict {
     }
 }
 
-/// The claims, and whose key vouched for them; or whatever else there is to say.
+/// The claims, and whose key vouched for them; or whatever else there is to say. Out of line, as is what it
+/// calls: V8 keeps the memory that its largest functions take.
+#[inline(never)]
 fn afresh(token: &[u8], auth: &Auth, keyring: &Keyring, now: Duration) -> Result<(Claims, usize, u64), Verdict> {
     let token = shape(token)?;
     let payload = payload(token)?;
@@ -149,6 +151,7 @@ struct Usual {
 }
 
 /// `jku`, `x5u`, `jwk` and `x5c` in it are never followed.
+#[inline(never)]
 fn header(token: &str) -> Result<Header, Rejection> {
     let part = token.split('.').next().unwrap_or_default();
     let bytes = decoded(part)?;
@@ -192,6 +195,7 @@ fn responsible<'a>(providers: &'a [Provider], issuer: Option<&str>) -> impl Iter
 const TRIED: usize = 8;
 
 /// The key that vouches for the token.
+#[inline(never)]
 fn signature(
     token: &str,
     header: &Header,
