@@ -67,6 +67,8 @@ def trusting(*trusted, workers, config=None):
     """A gate whose providers have remote keys: pairs of what identity.provider() made and the
     host. Good requests, where nothing else is said, are signed with FIRST."""
     def edit(document):
+        # Else it may be Envoy that says 413, where it reads more than that of a body at once.
+        bootstrap.listener(document)["per_connection_buffer_limit_bytes"] = 8 * LIMIT
         bootstrap.filter_config(document)["auth"]["providers"] = []
         for made, host in trusted:
             trust(document, made, host)
