@@ -13,23 +13,26 @@ from . import extras, report, rivals
 from .extras import say
 from .load import Load, measure, median
 
+# What clients send at the most, and a line of what makes a batch so large.
 NINE_HUNDRED_KB = 900_000
+FRAME = "#12     _WorkOrderSyncState._upload (package:field/work_orders/sync.dart:218:11)\n"
 
 
 def batches(names):
-    """{name: (body, records)} of the fixture's records."""
+    """{name: (body, records)} of the fixture's records; the largest batch is 100 of them with long stack traces."""
     whole = extras.fixture()
     made = {}
     for name in names:
-        records = list(itertools.islice(itertools.cycle(whole["logs"]), int(name) if name.isdigit() else 3000))
+        records = list(itertools.islice(itertools.cycle(whole["logs"]), int(name) if name.isdigit() else 100))
 
-        def body(count, records=records):
-            return json.dumps({**whole, "logs": records[:count]}, separators=(",", ":")).encode()
+        def body(lines, records=records):
+            logs = [{**record, "stack_trace": FRAME * lines} if lines else record for record in records]
+            return json.dumps({**whole, "logs": logs}, separators=(",", ":")).encode()
 
-        count = len(records)
-        while not name.isdigit() and len(body(count)) > NINE_HUNDRED_KB:
-            count -= 10
-        made[name] = (body(count), count)
+        lines = 0
+        while not name.isdigit() and len(body(lines + 1)) <= NINE_HUNDRED_KB:
+            lines += 1
+        made[name] = (body(lines), len(records))
     return made
 
 
