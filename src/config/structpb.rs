@@ -70,3 +70,31 @@ fn number(number: f64) -> Value {
         Number::from_f64(number).map_or(Value::Null, Value::Number)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(key: &str, value: Option<&str>) -> Named {
+        let text = |text: &str| prost_types::Value { kind: Some(Kind::StringValue(text.to_owned())) };
+        let object = |sub: &str| {
+            let payload = prost_types::Struct { fields: [("sub".to_owned(), text(sub))].into() };
+            prost_types::Struct { fields: [("payload".to_owned(), prost_types::Value { kind: Some(Kind::StructValue(payload)) })].into() }
+        };
+        Named { key: key.to_owned(), value: value.map(object) }
+    }
+
+    #[test]
+    fn of_a_filters_metadata_the_last_entry_counts_as_in_any_map() {
+        let sub = |entries: Vec<Named>| {
+            let bytes = Metadata { filter_metadata: entries }.encode_to_vec();
+            Some(filter_metadata(&bytes, "jwt", "payload")?.get("sub")?.as_str()?.to_owned())
+        };
+        let (one, two, other) = (|| entry("jwt", Some("1")), || entry("jwt", Some("2")), || entry("other", Some("3")));
+        assert_eq!(sub(vec![other(), one(), other()]).as_deref(), Some("1"));
+        assert_eq!(sub(vec![one(), two()]).as_deref(), Some("2"));
+        assert_eq!(sub(vec![one(), entry("jwt", None)]), None);
+        assert_eq!(sub(vec![other()]), None);
+        assert_eq!(filter_metadata(b"\xff", "jwt", "payload"), None);
+    }
+}
