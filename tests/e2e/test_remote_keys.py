@@ -110,18 +110,20 @@ def post(connection, token, message="one"):
     return response.status
 
 
-def settled(gate):
-    """Waits until every worker has keys."""
-    for worker, connection in gate.workers().items():
-        def has_keys(connection=connection):
+def settled(gate, *keys):
+    """Waits until every worker has these keys, one of each host; if none is given, the gate's."""
+    for (worker, connection), key in itertools.product(gate.workers().items(), keys or [gate.key]):
+        token = tokens.mint(key, sub="settled")
+
+        def has_key(connection=connection, token=token):
             # 415 comes after the token and before the body. Without a body, since who is put off
             # before it has come loses the connection to the worker, as with a 400.
-            connection.request("POST", PATH, headers={**gate.bearer(sub="settled"), "content-encoding": "br"})
+            connection.request("POST", PATH, headers={"authorization": f"Bearer {token}", "content-encoding": "br"})
             response = connection.getresponse()
             response.read()
             assert response.status in (415, 503) and not response.will_close
             return response.status == 415
-        wait_until(has_keys, 15, f"worker {worker} to have keys")
+        wait_until(has_key, 15, f"worker {worker} to have keys")
 
 
 def bodies(backend):
@@ -1281,7 +1283,7 @@ class Siblings:
         with Identity(FIRST.jwk("first")) as one, Identity(STRANGER.jwk("another")) as other:
             trusted = (provider("one", "ES256"), one), (provider("other", "ES256"), other)
             with trusting(*trusted, workers=workers) as gate, concurrent.futures.ThreadPoolExecutor(3) as threads:
-                settled(gate)
+                settled(gate, FIRST, STRANGER)
                 other.publish(STRANGER.jwk("another"), SECOND.jwk("second"))
                 new = threads.submit(send, gate, key=SECOND, kid="second")
                 stranger = threads.submit(send, gate, key=THIRD, kid="first")
