@@ -15,6 +15,7 @@ mod keys;
 mod meaning;
 mod out;
 mod record;
+mod resource;
 mod scopes;
 mod scratch;
 mod tail;
@@ -28,13 +29,13 @@ use crate::batch::{self, Visitor};
 use crate::config::Mapping;
 use crate::rejection::Rejection;
 use crate::stats::Oddity;
-use attributes::Attributes;
 use bumpalo::Bump;
 use entry::Entry;
 use out::Out;
+use resource::Resources;
 use scopes::Scopes;
 use scratch::{Room, Scratch};
-use serde_json::{Map, Value};
+use std::rc::Rc;
 use std::time::Duration;
 use uid::Uids;
 
@@ -74,6 +75,7 @@ pub fn encode(body: &mut [u8], known: Known<'_>, mapping: &Mapping) -> Result<En
 #[derive(Debug, Default)]
 pub struct Encoder {
     room: Room,
+    resources: Resources,
 }
 
 impl Encoder {
@@ -86,7 +88,9 @@ impl Encoder {
     pub fn encode(&mut self, body: &mut [u8], known: Known<'_>, mapping: &Mapping) -> Result<Encoded, Rejection> {
         let repaired = batch::repair(body);
         let arena = Bump::new();
-        let mut batch = Batch::new(known, mapping, std::mem::take(&mut self.room).with_capacity(body.len()), body.len());
+        self.resources.configure(&mapping.resource);
+        let room = std::mem::take(&mut self.room).with_capacity(body.len());
+        let mut batch = Batch::new(known, mapping, room, &mut self.resources, body.len());
         batch::read(body, &arena, &mut batch)?;
         if batch.too_many {
             return Err(Rejection::TooManyRecords);
@@ -102,7 +106,7 @@ impl Encoder {
 const ORDINARY: usize = 512;
 
 /// How often each oddity was seen.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Tally([u64; Oddity::ALL.len()]);
 
 impl Tally {
@@ -127,8 +131,10 @@ struct Batch<'a, 'k> {
     mapping: &'k Mapping,
     /// Nanoseconds since the Unix epoch.
     received: i128,
+    sender: u64,
     uids: Uids,
-    resource: Option<Vec<u8>>,
+    resources: &'k mut Resources,
+    resource: Option<Rc<[u8]>>,
     scratch: Scratch<'a>,
     entries: Vec<Entry<'a>>,
     scopes: Scopes<'a>,
@@ -140,11 +146,13 @@ struct Batch<'a, 'k> {
 
 impl<'a, 'k> Batch<'a, 'k> {
     /// For a body of so many bytes.
-    fn new(known: Known<'_>, mapping: &'k Mapping, room: Room, bytes: usize) -> Batch<'a, 'k> {
+    fn new(known: Known<'_>, mapping: &'k Mapping, room: Room, resources: &'k mut Resources, bytes: usize) -> Batch<'a, 'k> {
         Batch {
             mapping,
             received: known.received.as_nanos() as i128,
+            sender: known.sender,
             uids: Uids::new(known.sender),
+            resources,
             resource: None,
             scratch: Scratch::new(known, room),
             entries: Vec::with_capacity((bytes / ORDINARY + 1).min(mapping.max_records)),
@@ -173,7 +181,7 @@ impl<'a, 'k> Batch<'a, 'k> {
     /// `ExportLogsServiceRequest { ResourceLogs { resource, [ScopeLogs { scope, [LogRecord] }] } }`.
     #[inline(never)]
     fn join(&mut self) -> Vec<u8> {
-        let resource = self.resource.take().unwrap_or_else(|| resource(None, &self.mapping.resource, &mut self.tally).unwrap_or_default());
+        let resource = self.resource.take().unwrap_or_else(|| self.resources.unsaid(&mut self.tally));
         let lengths = self.scopes.lengths(&self.entries);
         let inside = wire::message_len(resource.len()) + lengths.iter().map(|&len| wire::message_len(len)).sum::<usize>();
         let mut out = Out::with_capacity(wire::message_len(inside));
@@ -210,7 +218,7 @@ impl<'a> Visitor<'a> for Batch<'a, '_> {
     }
 
     fn resource(&mut self, json: &mut Json<'a>) -> Result<(), NotJson> {
-        self.resource = Some(resource(Some(json), &self.mapping.resource, &mut self.tally)?);
+        self.resource = Some(self.resources.read(self.sender, json, &mut self.tally)?);
         Ok(())
     }
 
@@ -221,51 +229,15 @@ impl<'a> Visitor<'a> for Batch<'a, '_> {
     }
 }
 
-/// Field numbers of opentelemetry-proto's `common`, `resource`, `logs` and `collector/logs`.
+/// Field numbers of opentelemetry-proto's `common`, `logs` and `collector/logs`.
 mod field {
     pub const REQUEST_RESOURCE_LOGS: u32 = 1;
     pub const RESOURCE_LOGS_RESOURCE: u32 = 1;
     pub const RESOURCE_LOGS_SCOPE_LOGS: u32 = 2;
-    pub const RESOURCE_ATTRIBUTES: u32 = 1;
-    pub const RESOURCE_DROPPED_ATTRIBUTES_COUNT: u32 = 2;
     pub const SCOPE_LOGS_SCOPE: u32 = 1;
     pub const SCOPE_LOGS_LOG_RECORDS: u32 = 2;
     pub const SCOPE_NAME: u32 = 1;
 }
-
-/// A `Resource`: the client's attributes, those of the configuration over them, and a service name.
-fn resource(json: Option<&mut Json<'_>>, configured: &Map<String, Value>, tally: &mut Tally) -> Result<Vec<u8>, NotJson> {
-    let own = |name: &[u8]| std::str::from_utf8(name).is_ok_and(|name| configured.contains_key(name));
-    let mut attributes = Attributes::new(field::RESOURCE_ATTRIBUTES, Out::with_capacity(USUAL_RESOURCE));
-    for (name, value) in configured {
-        attributes.configured(name.as_bytes(), value);
-    }
-    let mut named = None;
-    if let Some(json) = json {
-        if json.peek()? == Kind::Object {
-            named = attributes.read_object(json, &own, tally, |name| name == SERVICE_NAME.as_bytes())?;
-        } else {
-            attributes.read(b"resource", json, &own, tally)?;
-        }
-    }
-    attributes.finish(0, tally);
-    // Named by the client, and not among the last that had to make room.
-    let named = named.is_some_and(|place| place <= attributes.count());
-    if !named && !configured.contains_key(SERVICE_NAME) {
-        attributes.text(SERVICE_NAME.as_bytes(), b"unknown_service");
-        attributes.finish(0, tally);
-    }
-    attributes.finish(0, tally);
-    let dropped = attributes.dropped();
-    let mut resource = attributes.into_out();
-    wire::uint(&mut resource, field::RESOURCE_DROPPED_ATTRIBUTES_COUNT, dropped);
-    Ok(resource.into_vec())
-}
-
-/// Few have more bytes.
-const USUAL_RESOURCE: usize = 512;
-
-const SERVICE_NAME: &str = "service.name";
 
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Valu
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use proptest::prelude::*;
 use prost::Message;
-use serde_json::json;
+use serde_json::{Map, json};
 
 const RECEIVED: Duration = Duration::from_millis(1_770_379_205_123);
 const KNOWN: Known<'_> = Known { sender: 1, subject: "user-1", received: RECEIVED };
