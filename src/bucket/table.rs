@@ -4,27 +4,28 @@
 //! fingerprint u64 (0: empty), `full_at` u128, `part` u32, `changed_at` u64. Bytes that don't fit
 //! are treated as an empty set. In a crowded set the bucket that is nearest to full gives way, so
 //! that forgetting it gives away the least; one that is full is as good as absent.
+//!
+//! A set stays as its bytes: of eight entries a request reads one and writes one.
 
 use super::Owner;
 use super::level::{Level, nanos};
 use crate::memory::Store;
+use std::io::Write;
 use std::time::Duration;
 
 const VERSION: u8 = 1;
-const PLACES: u32 = 8;
+const PLACES: usize = 8;
 const ENTRY: usize = 36;
 
-#[derive(Clone, Copy, Default)]
-struct Entry {
-    fingerprint: u64,
-    level: Level,
-}
+/// A set without buckets.
+const EMPTY: [u8; 1] = [VERSION];
 
 /// One set as it was loaded, and whose bucket in it is meant.
 pub struct Set {
     key: String,
     mark: Option<u32>,
-    entries: [Entry; PLACES as usize],
+    /// In the layout above, whatever was loaded.
+    bytes: Vec<u8>,
     owner: Owner,
     /// Whether there were bytes of an unknown layout.
     pub unreadable: bool,
@@ -33,14 +34,17 @@ pub struct Set {
 /// The set that the owner's bucket is in, or would be.
 pub fn load(store: &mut dyn Store, slots: u32, owner: Owner) -> Set {
     let key = key(owner.set % sets(slots));
-    let (bytes, mark) = store.load(&key).unwrap_or_default();
-    let entries = decode(&bytes);
-    let unreadable = entries.is_none() && !bytes.is_empty();
-    Set { key, mark, entries: entries.unwrap_or_default(), owner, unreadable }
+    let (mut bytes, mark) = store.load(&key).unwrap_or_default();
+    let readable = entries(&bytes).is_some();
+    let unreadable = !readable && !bytes.is_empty();
+    if !readable {
+        bytes = EMPTY.to_vec();
+    }
+    Set { key, mark, bytes, owner, unreadable }
 }
 
 fn sets(slots: u32) -> u64 {
-    u64::from((slots / PLACES).max(1))
+    (u64::from(slots) / PLACES as u64).max(1)
 }
 
 fn key(set: u64) -> String {
@@ -51,7 +55,7 @@ fn key(set: u64) -> String {
 pub fn prepare(slots: u32, store: &mut dyn Store) {
     for key in (0..sets(slots)).map(key) {
         if store.load(&key).is_none() {
-            store.swap(&key, &encode(&[]), None);
+            store.swap(&key, &EMPTY, None);
         }
     }
 }
@@ -59,66 +63,62 @@ pub fn prepare(slots: u32, store: &mut dyn Store) {
 impl Set {
     /// The owner's bucket, if it is remembered.
     pub fn level(&self) -> Option<Level> {
-        self.entries.iter().find(|entry| entry.fingerprint == self.owner.fingerprint).map(|entry| entry.level)
+        entries(&self.bytes)?.iter().find(|entry| fingerprint(entry) == self.owner.fingerprint).map(level)
     }
 
-    /// Puts the owner's bucket in its place, or in that of the one nearest to full.
+    /// Puts the owner's bucket in its place, or in an empty one, or in that of the one nearest to full.
     pub fn put(&mut self, level: Level, now: Duration) {
-        let now = nanos(now);
-        let owner = self.owner.fingerprint;
-        let cost = |entry: &Entry| match entry.fingerprint {
-            fingerprint if fingerprint == owner => (0, 0),
-            0 => (1, 0),
-            _ => (2, entry.level.missing_time(now)),
-        };
-        if let Some(entry) = self.entries.iter_mut().min_by_key(|entry| cost(entry)) {
-            *entry = Entry { fingerprint: owner, level };
+        let (now, owner) = (nanos(now), self.owner.fingerprint);
+        let (entries, _) = self.bytes.get_mut(EMPTY.len()..).unwrap_or_default().as_chunks_mut::<ENTRY>();
+        let of = |wanted: u64| entries.iter().position(|entry| fingerprint(entry) == wanted);
+        let nearest = || (0..entries.len()).min_by_key(|&place| entries.get(place).map(|entry| self::level(entry).missing_time(now)));
+        let place = of(owner).or_else(|| of(0)).or_else(|| if entries.len() < PLACES { None } else { nearest() });
+        let entry = encode(owner, level);
+        match place.and_then(|place| entries.get_mut(place)) {
+            Some(old) => *old = entry,
+            None => self.bytes.extend_from_slice(&entry),
         }
     }
 
     /// Writes the set back; `false` if another worker came first.
     pub fn store(&self, store: &mut dyn Store) -> bool {
-        store.swap(&self.key, &encode(&self.entries), self.mark)
+        store.swap(&self.key, &self.bytes, self.mark)
     }
 }
 
-fn encode(entries: &[Entry]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(1 + entries.len() * ENTRY);
-    bytes.push(VERSION);
-    for entry in entries.iter().filter(|entry| entry.fingerprint != 0) {
-        bytes.extend_from_slice(&entry.fingerprint.to_le_bytes());
-        bytes.extend_from_slice(&entry.level.full_at.to_le_bytes());
-        bytes.extend_from_slice(&entry.level.part.to_le_bytes());
-        bytes.extend_from_slice(&entry.level.changed_at.to_le_bytes());
+/// The entries of a set; `None` where the bytes are no set.
+fn entries(bytes: &[u8]) -> Option<&[[u8; ENTRY]]> {
+    match bytes.strip_prefix(&EMPTY)?.as_chunks() {
+        (entries, []) if entries.len() <= PLACES => Some(entries),
+        _ => None,
     }
-    bytes
 }
 
-fn decode(bytes: &[u8]) -> Option<[Entry; PLACES as usize]> {
-    let (&VERSION, rest) = bytes.split_first()? else {
-        return None;
-    };
-    let (chunks, []) = rest.as_chunks::<ENTRY>() else {
-        return None;
-    };
-    let mut entries = [Entry::default(); PLACES as usize];
-    if chunks.len() > entries.len() {
-        return None;
+/// The bytes of an entry from `start` on.
+fn part<const N: usize>(entry: &[u8; ENTRY], start: usize) -> [u8; N] {
+    entry.get(start..).and_then(<[u8]>::first_chunk).copied().unwrap_or([0; N])
+}
+
+fn fingerprint(entry: &[u8; ENTRY]) -> u64 {
+    u64::from_le_bytes(part(entry, 0))
+}
+
+fn level(entry: &[u8; ENTRY]) -> Level {
+    Level {
+        full_at: u128::from_le_bytes(part(entry, 8)),
+        part: u32::from_le_bytes(part(entry, 24)),
+        changed_at: u64::from_le_bytes(part(entry, 28)),
+        seen_at: 0,
     }
-    for (entry, chunk) in entries.iter_mut().zip(chunks) {
-        let (fingerprint, rest) = chunk.split_first_chunk::<8>()?;
-        let (full_at, rest) = rest.split_first_chunk::<16>()?;
-        let (part, rest) = rest.split_first_chunk::<4>()?;
-        let (changed_at, _) = rest.split_first_chunk::<8>()?;
-        *entry = Entry {
-            fingerprint: u64::from_le_bytes(*fingerprint),
-            level: Level {
-                full_at: u128::from_le_bytes(*full_at),
-                part: u32::from_le_bytes(*part),
-                changed_at: u64::from_le_bytes(*changed_at),
-                seen_at: 0,
-            },
-        };
+}
+
+fn encode(fingerprint: u64, level: Level) -> [u8; ENTRY] {
+    let mut entry = [0; ENTRY];
+    let mut rest = &mut entry[..];
+    let (full_at, part) = (level.full_at.to_le_bytes(), level.part.to_le_bytes());
+    for part in [&fingerprint.to_le_bytes()[..], &full_at, &part, &level.changed_at.to_le_bytes()] {
+        // They are as long as the entry.
+        let _ = rest.write_all(part);
     }
-    Some(entries)
+    entry
 }
