@@ -51,12 +51,15 @@ struct Line {
 #[derive(Debug)]
 pub struct Limiter<'a> {
     limits: &'a RateLimits,
-    user: Option<Line>,
-    session: Option<Limit>,
+    own: Limits,
     seed: Seed,
     issuer: &'a str,
     subject: &'a str,
 }
+
+/// The user's and the session's bucket as a request saw them before its body came.
+#[derive(Debug, Default)]
+pub struct Seen([Option<(Line, table::Set)>; 2]);
 
 /// What was taken from which buckets, so that it can be given back.
 #[derive(Debug, Default)]
@@ -78,19 +81,23 @@ impl<'a> Limiter<'a> {
     /// The limits for a verified sender: the token's issuer, its subject, and which of the configured
     /// overrides is meant for it.
     pub fn new(limits: &'a RateLimits, distinction: Option<usize>, issuer: &'a str, subject: &'a str, seed: Seed) -> Limiter<'a> {
-        let Limits { user, session } = distinction.and_then(|index| limits.overrides.get(index)).copied().unwrap_or(limits.limits);
-        let user = user.map(|Limit { bucket, shadow }| Line {
+        let own = distinction.and_then(|index| limits.overrides.get(index)).copied().unwrap_or(limits.limits);
+        Limiter { limits, own, seed, issuer, subject }
+    }
+
+    fn user(&self) -> Option<Line> {
+        let Limit { bucket, shadow } = self.own.user?;
+        Some(Line {
             name: "user",
             limit: bucket,
-            owner: owner(seed, &[b"user", issuer.as_bytes(), subject.as_bytes()], bucket),
+            owner: owner(self.seed, &[b"user", self.issuer.as_bytes(), self.subject.as_bytes()], bucket),
             refused: Rejection::UserRateLimited,
             shadowed: shadow.then_some(Stat::ShadowedUser),
-        });
-        Limiter { limits, user, session, seed, issuer, subject }
+        })
     }
 
     fn session(&self, session: &str) -> Option<Line> {
-        let Limit { bucket, shadow } = self.session?;
+        let Limit { bucket, shadow } = self.own.session?;
         Some(Line {
             name: "session",
             limit: bucket,
@@ -100,13 +107,13 @@ impl<'a> Limiter<'a> {
         })
     }
 
-    fn lines(&self, session: Option<&str>) -> impl Iterator<Item = Line> {
-        self.user.into_iter().chain(session.and_then(|session| self.session(session)))
+    fn lines(&self, session: Option<&str>) -> [Option<Line>; 2] {
+        [self.user(), session.and_then(|session| self.session(session))]
     }
 
     /// The lines that may refuse, and their buckets' levels.
     fn levels(&self, session: Option<&str>, now: Duration, store: &mut dyn Store) -> impl Iterator<Item = (Line, Level)> {
-        self.lines(session).filter(|line| line.shadowed.is_none()).map(move |line| {
+        self.lines(session).into_iter().flatten().filter(|line| line.shadowed.is_none()).map(move |line| {
             let level = table::load(store, self.limits.slots, line.owner).level().unwrap_or_default().at(now, line.limit);
             (line, level)
         })
@@ -126,26 +133,40 @@ impl<'a> Limiter<'a> {
     /// # Errors
     /// The first bucket that is empty, and when none will be.
     pub fn look(&self, session: Option<&str>, now: Duration, store: &mut dyn Store) -> Result<(), Refusal> {
+        self.first_look(session, now, store).map(drop)
+    }
+
+    /// As [`Limiter::look`]: what was seen, so that [`Limiter::charge_seen`] need not find and load it again.
+    ///
+    /// # Errors
+    /// Those of [`Limiter::look`].
+    pub fn first_look(&self, session: Option<&str>, now: Duration, store: &mut dyn Store) -> Result<Seen, Refusal> {
         let mut refusal: Option<Refusal> = None;
-        for line in self.lines(session) {
+        let mut seen = Seen::default();
+        for (line, seen) in self.lines(session).into_iter().zip(&mut seen.0) {
+            let Some(line) = line else { continue };
             let mut set = table::load(store, self.limits.slots, line.owner);
-            let Some(stored) = set.level() else { continue };
-            let level = stored.at(now, line.limit);
-            let Some(wait) = level.wait(line.limit) else { continue };
-            if level.changed_at < stored.changed_at {
-                // The clock was set back. Nothing else writes to an empty bucket: without a note its
-                // time would stand still until the clock is where it was. Whoever came first noted it.
-                set.put(level, now);
-                set.store(store);
-            }
-            if line.shadowed.is_some() {
-                continue;
-            }
+            self.look_at(&line, &mut set, now, store, &mut refusal);
+            *seen = Some((line, set));
+        }
+        refusal.map_or(Ok(seen), Err)
+    }
+
+    fn look_at(&self, line: &Line, set: &mut table::Set, now: Duration, store: &mut dyn Store, refusal: &mut Option<Refusal>) {
+        let Some(stored) = set.level() else { return };
+        let level = stored.at(now, line.limit);
+        let Some(wait) = level.wait(line.limit) else { return };
+        if level.changed_at < stored.changed_at {
+            // The clock was set back. Nothing else writes to an empty bucket: without a note its
+            // time would stand still until the clock is where it was. Whoever came first noted it.
+            set.put(level, now);
+            set.store(store);
+        }
+        if line.shadowed.is_none() {
             let (rejection, longest) =
                 refusal.map_or((line.refused, wait), |first| (first.rejection, first.retry_after.unwrap_or_default().max(wait)));
-            refusal = Some(Refusal { rejection, retry_after: Some(longest) });
+            *refusal = Some(Refusal { rejection, retry_after: Some(longest) });
         }
-        refusal.map_or(Ok(()), Err)
     }
 
     /// How the buckets stand.
@@ -170,10 +191,30 @@ impl<'a> Limiter<'a> {
         store: &mut dyn Store,
         stats: &mut dyn Sink,
     ) -> Result<Charge, Refusal> {
+        self.charge_seen(Seen::default(), session, cost, now, store, stats)
+    }
+
+    /// As [`Limiter::charge`], for what [`Limiter::first_look`] has seen. A session that was looked at is the one
+    /// that is charged.
+    ///
+    /// # Errors
+    /// Those of [`Limiter::charge`].
+    pub fn charge_seen(
+        &self,
+        seen: Seen,
+        session: Option<&str>,
+        cost: Cost,
+        now: Duration,
+        store: &mut dyn Store,
+        stats: &mut dyn Sink,
+    ) -> Result<Charge, Refusal> {
+        let Seen([users, sessions]) = seen;
+        let of_user = known(users).or_else(|| self.user().map(|line| (line, None)));
+        let of_session = known(sessions).or_else(|| self.session(session?).map(|line| (line, None)));
         let amount = cost.of(self.limits.unit);
         let mut charge = Charge { taken: Vec::new(), slots: self.limits.slots, standing: Standing::default() };
-        for line in self.lines(session) {
-            let changed = change(&line, self.limits.slots, now, store, stats, |level| level.take(amount, line.limit));
+        for (line, set) in of_user.into_iter().chain(of_session) {
+            let changed = change(&line, set, self.limits.slots, now, store, stats, |level| level.take(amount, line.limit));
             let refusal = match (changed, line.shadowed) {
                 (Change::Made(level), shadowed) => {
                     charge.taken.push((line, amount));
@@ -206,7 +247,7 @@ impl Charge {
         for (line, amount) in &self.taken {
             let give = |level: Level| Ok(level.give(*amount, line.limit));
             // Contention on the way back costs the user a few tokens, and nobody else anything.
-            let _ = change(line, self.slots, now, store, stats, give);
+            let _ = change(line, None, self.slots, now, store, stats, give);
         }
     }
 }
@@ -231,9 +272,16 @@ impl Cost {
     }
 }
 
-/// Reads the owner's bucket, changes it, writes it; again if another worker came between.
+/// A line and its set, which is good for a swap only if that can fail.
+fn known(seen: Option<(Line, table::Set)>) -> Option<(Line, Option<table::Set>)> {
+    seen.map(|(line, set)| (line, Some(set).filter(table::Set::is_marked)))
+}
+
+/// Reads the owner's bucket, changes it, writes it; again if another worker came between. What was `seen`
+/// of it needs no reading: the mark tells whether it is still as it was.
 fn change(
     line: &Line,
+    mut seen: Option<table::Set>,
     slots: u32,
     now: Duration,
     store: &mut dyn Store,
@@ -241,7 +289,7 @@ fn change(
     change: impl Fn(Level) -> Result<Level, Duration>,
 ) -> Change {
     for tries in 0..TRIES {
-        let mut set = table::load(store, slots, line.owner);
+        let mut set = seen.take().unwrap_or_else(|| table::load(store, slots, line.owner));
         if set.unreadable {
             stats.add(Stat::BucketsUnreadable, 1);
         }

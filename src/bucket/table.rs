@@ -21,6 +21,7 @@ const ENTRY: usize = 36;
 const EMPTY: [u8; 1] = [VERSION];
 
 /// One set as it was loaded, and whose bucket in it is meant.
+#[derive(Debug)]
 pub struct Set {
     key: String,
     mark: Option<u32>,
@@ -80,6 +81,11 @@ impl Set {
         }
     }
 
+    /// Whether a swap would fail if another worker had come in between.
+    pub fn is_marked(&self) -> bool {
+        self.mark.is_some()
+    }
+
     /// Writes the set back; `false` if another worker came first.
     pub fn store(&self, store: &mut dyn Store) -> bool {
         store.swap(&self.key, &self.bytes, self.mark)
@@ -116,9 +122,9 @@ fn encode(fingerprint: u64, level: Level) -> [u8; ENTRY] {
     let mut entry = [0; ENTRY];
     let mut rest = &mut entry[..];
     let (full_at, part) = (level.full_at.to_le_bytes(), level.part.to_le_bytes());
-    for part in [&fingerprint.to_le_bytes()[..], &full_at, &part, &level.changed_at.to_le_bytes()] {
+    for piece in [&fingerprint.to_le_bytes()[..], &full_at, &part, &level.changed_at.to_le_bytes()] {
         // They are as long as the entry.
-        let _ = rest.write_all(part);
+        let _ = rest.write_all(piece);
     }
     entry
 }

@@ -6,7 +6,6 @@ use crate::encoding;
 use crate::export::Delivery;
 use crate::export::outbox::Outcome;
 use crate::limit_service::{self, Heard};
-use crate::memory::Recalling;
 use crate::otlp::Known;
 use crate::rejection::Rejection;
 use crate::reply;
@@ -48,8 +47,8 @@ impl Ingest {
         let session = claims.session.as_deref().or(named.as_deref());
         let cost = Cost { records, bytes };
         let limiter = limiter(shared, claims);
-        let mut recalling = Recalling { seen: std::mem::take(&mut self.seen), store: world.store };
-        let mut charge = match limiter.charge(session, cost, world.now, &mut recalling, world.stats) {
+        let seen = std::mem::take(&mut self.seen);
+        let mut charge = match limiter.charge_seen(seen, session, cost, world.now, world.store, world.stats) {
             Ok(charge) => charge,
             Err(refusal) => {
                 self.standing = limiter.standing(session, world.now, world.store);

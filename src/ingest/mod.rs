@@ -18,12 +18,12 @@
 mod awaiting;
 mod delivery;
 
-use crate::bucket::{Limiter, Seed, Standing};
+use crate::bucket::{Limiter, Seed, Seen, Standing};
 use crate::config::Config;
 use crate::encoding::{self, Coding};
 use crate::export::Outbox;
 use crate::export::outbox::{Outcome, Ticket};
-use crate::memory::{Noting, Seen, Store};
+use crate::memory::Store;
 use crate::otlp::Encoder;
 use crate::rejection::{Refusal, Rejection};
 use crate::reply::{self, Reply};
@@ -301,10 +301,12 @@ impl Ingest {
     ) -> Step {
         // The cheap look: an empty bucket is seen before a body is held.
         let (limiter, session) = (limiter(shared, &claims), claims.session.as_deref());
-        let mut noting = Noting { seen: &mut self.seen, store: world.store };
-        if let Err(refusal) = limiter.look(session, world.now, &mut noting) {
-            self.standing = limiter.standing(session, world.now, world.store);
-            return Err(refusal);
+        match limiter.first_look(session, world.now, world.store) {
+            Ok(seen) => self.seen = seen,
+            Err(refusal) => {
+                self.standing = limiter.standing(session, world.now, world.store);
+                return Err(refusal);
+            }
         }
         let announced = announced?;
         if body.discarded > 0 {

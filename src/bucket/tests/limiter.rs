@@ -4,7 +4,6 @@ use super::model::{DAY, Model, NOW, SECOND, at, limit};
 use super::{Contended, Counts, Memory, SEED, charge, limits, records, touch};
 use crate::bucket::{Cost, Limiter, Store, TRIES};
 use crate::config::{Limit, Limits, Otherwise, RateLimits, Unit};
-use crate::memory::{Noting, Recalling, Seen};
 use crate::rejection::{Refusal, Rejection};
 use crate::stats::Stat;
 use proptest::prelude::*;
@@ -303,11 +302,9 @@ fn what_was_given_back_since_the_look_is_there_when_it_comes_to_the_charge() {
     let mut counts = Counts::default();
     Limiter::prepare(&limits, &mut memory);
     let taken = alice(&limits).charge(None, records(200), at(NOW), &mut memory, &mut counts).unwrap();
-    let mut seen = Seen::default();
-    assert_eq!(alice(&limits).look(None, at(NOW), &mut Noting { seen: &mut seen, store: &mut memory }), Ok(()));
+    let seen = alice(&limits).first_look(None, at(NOW), &mut memory).unwrap();
     taken.refund(at(NOW), &mut memory, &mut counts);
-    let mut recalling = Recalling { seen, store: &mut memory };
-    assert!(alice(&limits).charge(None, records(1), at(NOW), &mut recalling, &mut counts).is_ok());
+    assert!(alice(&limits).charge_seen(seen, None, records(1), at(NOW), &mut memory, &mut counts).is_ok());
     assert_eq!(counts.of(Stat::ShadowedUser), 0);
 }
 

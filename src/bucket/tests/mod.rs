@@ -1,6 +1,7 @@
 mod level;
 mod limiter;
 mod model;
+mod seen;
 mod standing;
 mod table;
 

@@ -20,7 +20,7 @@ fn user<'a>(limits: &'a RateLimits, name: &'a str) -> Limiter<'a> {
 }
 
 fn remembered(limits: &RateLimits, name: &str, memory: &mut Memory) -> Option<Level> {
-    table::load(memory, limits.slots, user(limits, name).user.unwrap().owner).level()
+    table::load(memory, limits.slots, user(limits, name).user().unwrap().owner).level()
 }
 
 /// Which of the users `0..count` have a bucket.
@@ -134,7 +134,7 @@ fn after_a_clock_was_set_back_it_is_still_what_is_missing_that_counts() {
 fn the_seed_decides_where_a_bucket_is() {
     let limits = limits(Some(limit(1, 1, 1_000)), None);
     let owners = |seed: Seed| -> Vec<_> {
-        (0..50).map(|name: u32| Limiter::new(&limits, None, "issuer", &name.to_string(), seed).user.unwrap().owner).collect()
+        (0..50).map(|name: u32| Limiter::new(&limits, None, "issuer", &name.to_string(), seed).user().unwrap().owner).collect()
     };
     assert_eq!(owners(SEED), owners(SEED));
     let same = owners(SEED).into_iter().zip(owners(Seed([9; 16]))).filter(|(a, b)| a.set % 2_048 == b.set % 2_048).count();
