@@ -127,7 +127,7 @@ class TestStub:
 
     @pytest.fixture(scope="class")
     def denying(self, wasm_module, session_key, sink, stub):
-        with asking(sink, session_key, stub.port, failure_mode="deny", concurrency=2) as gate:
+        with asking(sink, session_key, stub.port, failure_mode="deny", timeout_ms=3000, concurrency=2) as gate:
             yield gate
 
     @pytest.fixture(autouse=True)
@@ -183,13 +183,15 @@ class TestStub:
         held = []
         stub.answer = lambda connection, stream: held.append((connection, stream))
         headers = denying.bearer(sub=next(names))
+        resets = "http.ingest.downstream_rq_rx_reset"
+        before = denying.envoy.stats(resets)[resets]
         with Http2(denying.envoy.port()) as client:
             streams = [client.begin(headers, [b'{"logs":[{}]}'], end=True) for _ in range(50)]
             wait_until(lambda: len(stub.asked) == 50, 10, "the questions")
             for stream in streams:
                 client.reset(stream)
         stub.answer = answer
-        denying.envoy.wait_for_stat("http.ingest.downstream_rq_rx_reset", 50)
+        denying.envoy.wait_for_stat(resets, before + 50)
         # The timeout of the calls ends those that nobody answers.
         wait_until(lambda: denying.envoy.stats("cluster.ratelimit.upstream_rq_active")
                    ["cluster.ratelimit.upstream_rq_active"] == 0, 10, "the calls to end")

@@ -154,13 +154,15 @@ class Identity:
     # Called by the connections' threads.
 
     def _next(self, fetch):
+        # Before it can be seen that it was asked for: what is published then is in the next.
+        document = self.document()
         with self._lock:
             self.fetches.append(fetch)
         answer = self.answer
         if answer is None:
-            return key_set(self.document())
+            return key_set(document)
         if callable(answer):
-            answer = answer(self.document())
+            answer = answer(document)
         if answer.hold:
             with self._lock:
                 self._held.append(answer)
@@ -252,7 +254,7 @@ def stall(document) -> Answer:
 def provider(name, *algorithms, issuer=None, **remote) -> dict:
     """A provider whose keys are fetched from the cluster of the same name."""
     made = {"name": name, "algorithms": list(algorithms),
-            "remote_jwks": {"cluster": name, "uri": f"https://id.example.com{PATH}", "timeout_ms": 500, **remote}}
+            "remote_jwks": {"cluster": name, "uri": f"https://id.example.com{PATH}", "timeout_ms": 2000, **remote}}
     return {**made, "issuer": issuer} if issuer else made
 
 
