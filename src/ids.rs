@@ -1,5 +1,5 @@
-//! Maps by numbers that no client can choose: ids that the host gives or that are counted here, and
-//! those of a keyed hash.
+//! Maps by numbers that no client can choose: ids that the host gives or that are counted here, those of a
+//! keyed hash, and a sender's, which an identity host has a part in.
 //!
 //! The standard library's maps hash so that nobody can aim at a slot, at a price that a request pays a
 //! dozen times. Where the name isn't a sender's to choose, one multiplication does. And each kind of
