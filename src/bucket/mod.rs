@@ -136,7 +136,7 @@ impl<'a> Limiter<'a> {
         self.first_look(session, now, store).map(drop)
     }
 
-    /// As [`Limiter::look`]: what was seen, so that [`Limiter::charge_seen`] need not find and load it again.
+    /// As [`Limiter::look`]: what was seen, so that [`Limiter::charge`] need not find and load it again.
     ///
     /// # Errors
     /// Those of [`Limiter::look`].
@@ -179,27 +179,12 @@ impl<'a> Limiter<'a> {
     }
 
     /// Charges every bucket of the request, or none. One in the shadow is charged as if it refused,
-    /// and doesn't.
+    /// and doesn't. What [`Limiter::first_look`] has `seen` isn't found and loaded again; a session that was
+    /// looked at is the one that is charged.
     ///
     /// # Errors
     /// The bucket that is empty, and when it won't be; or too much contention to say.
     pub fn charge(
-        &self,
-        session: Option<&str>,
-        cost: Cost,
-        now: Duration,
-        store: &mut dyn Store,
-        stats: &mut dyn Sink,
-    ) -> Result<Charge, Refusal> {
-        self.charge_seen(Seen::default(), session, cost, now, store, stats)
-    }
-
-    /// As [`Limiter::charge`], for what [`Limiter::first_look`] has seen. A session that was looked at is the one
-    /// that is charged.
-    ///
-    /// # Errors
-    /// Those of [`Limiter::charge`].
-    pub fn charge_seen(
         &self,
         seen: Seen,
         session: Option<&str>,
@@ -208,7 +193,12 @@ impl<'a> Limiter<'a> {
         store: &mut dyn Store,
         stats: &mut dyn Sink,
     ) -> Result<Charge, Refusal> {
-        let Seen([users, sessions]) = seen;
+        let Seen([users, mut sessions]) = seen;
+        // In one set, what becomes of the user's isn't what was seen of the session's.
+        let shared = |(_, set): &(Line, table::Set)| users.as_ref().is_some_and(|(_, other)| set.is_same_place(other));
+        if sessions.as_ref().is_some_and(shared) {
+            sessions = None;
+        }
         let of_user = known(users).or_else(|| self.user().map(|line| (line, None)));
         let of_session = known(sessions).or_else(|| self.session(session?).map(|line| (line, None)));
         let amount = cost.of(self.limits.unit);

@@ -81,6 +81,11 @@ impl Set {
         }
     }
 
+    /// Whether both are the same set.
+    pub fn is_same_place(&self, other: &Set) -> bool {
+        self.key == other.key
+    }
+
     /// Whether a swap would fail if another worker had come in between.
     pub fn is_marked(&self) -> bool {
         self.mark.is_some()

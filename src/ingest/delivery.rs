@@ -48,7 +48,7 @@ impl Ingest {
         let cost = Cost { records, bytes };
         let limiter = limiter(shared, claims);
         let seen = std::mem::take(&mut self.seen);
-        let mut charge = match limiter.charge_seen(seen, session, cost, world.now, world.store, world.stats) {
+        let mut charge = match limiter.charge(seen, session, cost, world.now, world.store, world.stats) {
             Ok(charge) => charge,
             Err(refusal) => {
                 self.standing = limiter.standing(session, world.now, world.store);

@@ -2,7 +2,7 @@
 
 use super::model::{DAY, Model, NOW, SECOND, at, limit};
 use super::{Contended, Counts, Memory, SEED, charge, limits, records, touch};
-use crate::bucket::{Cost, Limiter, Store, TRIES};
+use crate::bucket::{Cost, Limiter, Seen, Store, TRIES};
 use crate::config::{Limit, Limits, Otherwise, RateLimits, Unit};
 use crate::rejection::{Refusal, Rejection};
 use crate::stats::Stat;
@@ -41,7 +41,7 @@ fn the_unit_says_what_a_token_is() {
         let limits = RateLimits { unit, ..limits(Some(limit(10, 1, 1_000)), None) };
         let mut memory = Memory::default();
         let cost = Cost { records: 2, bytes: 500 };
-        let let_in = |_: &u32| alice(&limits).charge(None, cost, at(NOW), &mut memory, &mut Counts::default()).is_ok();
+        let let_in = |_: &u32| alice(&limits).charge(Seen::default(), None, cost, at(NOW), &mut memory, &mut Counts::default()).is_ok();
         assert_eq!((0..20).take_while(let_in).count(), charges, "{unit:?}");
     }
 }
@@ -72,7 +72,7 @@ fn what_was_not_delivered_is_given_back() {
     let limiter = alice(&limits);
     charge(&limiter, Some("s"), 3, at(NOW), &mut memory).unwrap();
     let before = memory.places.values().map(|(bytes, _)| bytes.clone()).collect::<Vec<_>>();
-    let charged = limiter.charge(Some("s"), records(500), at(NOW), &mut memory, &mut counts).unwrap();
+    let charged = limiter.charge(Seen::default(), Some("s"), records(500), at(NOW), &mut memory, &mut counts).unwrap();
     assert!(limiter.look(Some("s"), at(NOW), &mut memory).is_err());
     charged.refund(at(NOW), &mut memory, &mut counts);
     let after = memory.places.values().map(|(bytes, _)| bytes.clone()).collect::<Vec<_>>();
@@ -84,7 +84,7 @@ fn what_was_not_delivered_is_given_back() {
 fn what_is_given_back_late_never_fills_a_bucket_beyond_its_capacity() {
     let limits = limits(Some(limit(10, 1, 1_000)), None);
     let mut memory = Memory::default();
-    let charged = alice(&limits).charge(None, records(10), at(NOW), &mut memory, &mut Counts::default()).unwrap();
+    let charged = alice(&limits).charge(Seen::default(), None, records(10), at(NOW), &mut memory, &mut Counts::default()).unwrap();
     charged.refund(at(NOW + 8 * SECOND), &mut memory, &mut Counts::default());
     assert_eq!(charge(&alice(&limits), None, 10, at(NOW + 8 * SECOND), &mut memory), Ok(()));
     assert_eq!(charge(&alice(&limits), None, 1, at(NOW + 8 * SECOND), &mut memory), refused(Rejection::UserRateLimited, 1));
@@ -219,7 +219,7 @@ fn under_endless_contention_the_request_is_refused_and_not_charged() {
     let mut store = Contended::new(Memory::default(), touch);
     Limiter::prepare(&limits, &mut store.memory);
     let mut counts = Counts::default();
-    let refusal = alice(&limits).charge(None, records(5), at(NOW), &mut store, &mut counts).unwrap_err();
+    let refusal = alice(&limits).charge(Seen::default(), None, records(5), at(NOW), &mut store, &mut counts).unwrap_err();
     assert_eq!(refusal, Refusal { rejection: Rejection::LimiterContended, retry_after: Some(Duration::from_secs(1)) });
     assert_eq!(store.swaps, TRIES);
     let mut memory = store.memory;
@@ -251,7 +251,7 @@ fn where_contention_lets_in_the_request_goes_on_and_is_counted() {
     let mut store = Contended::new(Memory::default(), touch);
     Limiter::prepare(&limits, &mut store.memory);
     let mut counts = Counts::default();
-    let charged = alice(&limits).charge(Some("s"), records(5), at(NOW), &mut store, &mut counts).unwrap();
+    let charged = alice(&limits).charge(Seen::default(), Some("s"), records(5), at(NOW), &mut store, &mut counts).unwrap();
     assert_eq!((store.swaps, counts.of(Stat::BucketsContended)), (2 * TRIES, 2));
     charged.refund(at(NOW), &mut store, &mut counts);
     assert_eq!(store.swaps, 2 * TRIES, "nothing was taken");
@@ -266,7 +266,7 @@ fn in_the_shadow_a_limit_counts_and_refuses_nothing() {
     let mut counts = Counts::default();
     for round in 0..5 {
         assert_eq!(alice(&limits).look(Some("s"), at(NOW), &mut memory), Ok(()));
-        assert!(alice(&limits).charge(Some("s"), records(20), at(NOW), &mut memory, &mut counts).is_ok(), "{round}");
+        assert!(alice(&limits).charge(Seen::default(), Some("s"), records(20), at(NOW), &mut memory, &mut counts).is_ok(), "{round}");
     }
     // The session's ten let the first one in, as they would outside the shadow.
     assert_eq!(counts.of(Stat::ShadowedSession), 4);
@@ -276,7 +276,7 @@ fn in_the_shadow_a_limit_counts_and_refuses_nothing() {
         "the user's limit means it"
     );
     limits.limits.user = shadowed(limits.limits.user);
-    assert!(alice(&limits).charge(Some("s"), records(1), at(NOW), &mut memory, &mut counts).is_ok());
+    assert!(alice(&limits).charge(Seen::default(), Some("s"), records(1), at(NOW), &mut memory, &mut counts).is_ok());
     assert_eq!((counts.of(Stat::ShadowedUser), counts.of(Stat::ShadowedSession)), (1, 5));
 }
 
@@ -287,10 +287,10 @@ fn the_shadow_knows_what_the_limit_would_have_known() {
     charge(&alice(&limits), None, 150, at(NOW), &mut memory).unwrap();
     limits.limits.user = limits.limits.user.map(|limit| Limit { shadow: true, ..limit });
     let mut counts = Counts::default();
-    let taken = alice(&limits).charge(None, records(500), at(NOW), &mut memory, &mut counts).unwrap();
+    let taken = alice(&limits).charge(Seen::default(), None, records(500), at(NOW), &mut memory, &mut counts).unwrap();
     taken.refund(at(NOW), &mut memory, &mut counts);
     assert_eq!(counts.of(Stat::ShadowedUser), 1);
-    assert!(alice(&limits).charge(None, records(1), at(NOW + 51 * SECOND), &mut memory, &mut counts).is_ok());
+    assert!(alice(&limits).charge(Seen::default(), None, records(1), at(NOW + 51 * SECOND), &mut memory, &mut counts).is_ok());
     assert_eq!(counts.of(Stat::ShadowedUser), 1, "what it would have refused was not charged");
 }
 
@@ -301,10 +301,10 @@ fn what_was_given_back_since_the_look_is_there_when_it_comes_to_the_charge() {
     let mut memory = Memory::default();
     let mut counts = Counts::default();
     Limiter::prepare(&limits, &mut memory);
-    let taken = alice(&limits).charge(None, records(200), at(NOW), &mut memory, &mut counts).unwrap();
+    let taken = alice(&limits).charge(Seen::default(), None, records(200), at(NOW), &mut memory, &mut counts).unwrap();
     let seen = alice(&limits).first_look(None, at(NOW), &mut memory).unwrap();
     taken.refund(at(NOW), &mut memory, &mut counts);
-    assert!(alice(&limits).charge_seen(seen, None, records(1), at(NOW), &mut memory, &mut counts).is_ok());
+    assert!(alice(&limits).charge(seen, None, records(1), at(NOW), &mut memory, &mut counts).is_ok());
     assert_eq!(counts.of(Stat::ShadowedUser), 0);
 }
 
@@ -374,8 +374,9 @@ proptest! {
             let sessions_model = sessions.entry((user, session)).or_insert_with(|| Model::full(session_limit, now)).at(now);
             let expected = users_model.take(cost).zip(sessions_model.take(cost));
             let mut counts = Counts::default();
-            prop_assert_eq!(limiter.look(Some(&name), at(now), &mut memory).is_ok(), expected.is_some());
-            let charged = limiter.charge(Some(&name), records(cost), at(now), &mut memory, &mut counts);
+            let looked = limiter.first_look(Some(&name), at(now), &mut memory);
+            prop_assert_eq!(looked.is_ok(), expected.is_some());
+            let charged = limiter.charge(looked.unwrap_or_default(), Some(&name), records(cost), at(now), &mut memory, &mut counts);
             prop_assert_eq!(charged.is_ok(), expected.is_some());
             if let (Ok(charge), Some((mut user_after, mut session_after))) = (charged, expected) {
                 if !delivered {

@@ -5,7 +5,7 @@ mod seen;
 mod standing;
 mod table;
 
-use super::{Cost, Limiter, Refusal, Seed, Store};
+use super::{Cost, Limiter, Refusal, Seed, Seen, Store};
 use crate::config::{Limit, Limits, RateLimits, TokenBucket, Unit};
 use crate::stats::{Sink, Stat};
 use std::collections::BTreeMap;
@@ -95,5 +95,5 @@ fn records(records: u64) -> Cost {
 
 /// A charge for `tokens` records whose counters nobody looks at.
 fn charge(limiter: &Limiter<'_>, session: Option<&str>, tokens: u64, now: Duration, store: &mut dyn Store) -> Result<(), Refusal> {
-    limiter.charge(session, records(tokens), now, store, &mut Counts::default()).map(|_| ())
+    limiter.charge(Seen::default(), session, records(tokens), now, store, &mut Counts::default()).map(|_| ())
 }

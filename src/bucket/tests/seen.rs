@@ -1,9 +1,9 @@
 //! What a request saw before its body came, and charges after it.
 
-use super::model::{NOW, at, limit};
+use super::model::{DAY, NOW, SECOND, at, limit};
 use super::{Counts, Memory, SEED, charge, limits, records};
 use crate::bucket::{Limiter, Store};
-use crate::config::RateLimits;
+use crate::config::{Limit, Limits, RateLimits};
 use crate::stats::Stat;
 
 /// A memory that counts what is loaded, and may give no marks.
@@ -46,7 +46,7 @@ fn ask(limits: &RateLimits, store: &mut Counting, amount: u64, between: impl FnO
     let mut counts = Counts::default();
     let seen = alice(limits).first_look(Some("s"), at(NOW), store).unwrap();
     between(&mut store.memory);
-    let charged = alice(limits).charge_seen(seen, Some("s"), records(amount), at(NOW), store, &mut counts);
+    let charged = alice(limits).charge(seen, Some("s"), records(amount), at(NOW), store, &mut counts);
     assert_eq!(counts.of(Stat::BucketsContended), 0);
     (store.loads, store.swaps, charged.is_ok())
 }
@@ -67,8 +67,35 @@ fn it_is_loaded_once_and_charged_once() {
 #[test]
 fn where_both_are_in_one_set_each_is_charged_once() {
     let (limits, mut store) = both(8);
-    assert!(ask(&limits, &mut store, 4, |_| {}).2);
+    assert_eq!(ask(&limits, &mut store, 4, |_| {}), (3, 2, true));
     assert_eq!(left(&limits, &store), 6);
+}
+
+#[test]
+fn bytes_of_an_unknown_layout_are_counted_once_also_where_both_saw_them() {
+    let (limits, mut store) = both(8);
+    store.memory.swap("bucket/0", b"{}", None);
+    let mut counts = Counts::default();
+    let seen = alice(&limits).first_look(Some("s"), at(NOW), &mut store).unwrap();
+    assert!(alice(&limits).charge(seen, Some("s"), records(4), at(NOW), &mut store, &mut counts).is_ok());
+    assert_eq!(counts.of(Stat::BucketsUnreadable), 1);
+    assert_eq!(left(&limits, &store), 6);
+}
+
+#[test]
+fn where_a_clock_was_set_back_the_look_has_noted_it_and_the_charge_knows() {
+    let (mut limits, mut store) = both(16_384);
+    limits.limits = Limits { user: limits.limits.user.map(|limit| Limit { shadow: true, ..limit }), session: None };
+    charge(&alice(&limits), None, 30, at(NOW), &mut store.memory).unwrap();
+    let mut counts = Counts::default();
+    let mut ask = |now: u64| {
+        let seen = alice(&limits).first_look(None, at(now), &mut store).unwrap();
+        assert!(alice(&limits).charge(seen, None, records(1), at(now), &mut store, &mut counts).is_ok());
+        counts.of(Stat::ShadowedUser)
+    };
+    assert_eq!(ask(NOW - DAY), 1);
+    assert_eq!(ask(NOW - DAY + 20 * SECOND), 2);
+    assert_eq!(ask(NOW - DAY + 20 * SECOND + 1), 2, "it refills from there");
 }
 
 #[test]
@@ -93,7 +120,7 @@ fn without_marks_nothing_is_written_over() {
 fn a_session_that_comes_with_the_body_is_charged_too() {
     let (limits, mut store) = both(16_384);
     let seen = alice(&limits).first_look(None, at(NOW), &mut store).unwrap();
-    assert!(alice(&limits).charge_seen(seen, Some("s"), records(4), at(NOW), &mut store, &mut Counts::default()).is_ok());
+    assert!(alice(&limits).charge(seen, Some("s"), records(4), at(NOW), &mut store, &mut Counts::default()).is_ok());
     assert_eq!((store.loads, left(&limits, &store)), (2, 6));
     let mut memory = store.memory.clone();
     assert!(charge(&alice(&limits), Some("s"), 6, at(NOW), &mut memory).is_ok());

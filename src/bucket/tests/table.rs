@@ -3,7 +3,7 @@
 use super::model::{CENTURY, NOW, SECOND, any_limit, at, limit};
 use super::{Counts, Memory, SEED, charge, limits, records};
 use crate::bucket::table;
-use crate::bucket::{Level, Limiter, Seed, Store};
+use crate::bucket::{Level, Limiter, Seed, Seen, Store};
 use crate::config::RateLimits;
 use crate::stats::Stat;
 use proptest::prelude::*;
@@ -157,10 +157,10 @@ fn bytes_of_an_unknown_layout_are_an_empty_set_and_counted() {
         let mut counts = Counts::default();
         let limiter = user(&limits, "a");
         assert_eq!(limiter.look(None, at(NOW), &mut memory), Ok(()));
-        assert!(limiter.charge(None, records(150), at(NOW), &mut memory, &mut counts).is_ok());
+        assert!(limiter.charge(Seen::default(), None, records(150), at(NOW), &mut memory, &mut counts).is_ok());
         assert_eq!(counts.of(Stat::BucketsUnreadable), 1, "{unreadable:?}");
         assert_eq!(memory.places[key].0, *bytes, "it is begun anew");
-        assert!(limiter.charge(None, records(1), at(NOW), &mut memory, &mut counts).is_err());
+        assert!(limiter.charge(Seen::default(), None, records(1), at(NOW), &mut memory, &mut counts).is_err());
         assert_eq!(counts.of(Stat::BucketsUnreadable), 1);
     }
 }
@@ -172,7 +172,7 @@ fn a_place_that_was_emptied_is_empty_and_nothing_odd() {
         let mut memory = Memory::default();
         memory.swap("bucket/0", bytes, None);
         let mut counts = Counts::default();
-        assert!(user(&limits, "a").charge(None, records(1), at(NOW), &mut memory, &mut counts).is_ok());
+        assert!(user(&limits, "a").charge(Seen::default(), None, records(1), at(NOW), &mut memory, &mut counts).is_ok());
         assert_eq!(counts, Counts::default());
     }
 }
@@ -195,7 +195,7 @@ proptest! {
         let _ = limiter.look(None, at(now), &mut memory);
         if charge(&limiter, None, 1, at(now), &mut memory).is_ok() {
             let mut counts = Counts::default();
-            let _ = limiter.charge(None, records(1), at(now), &mut memory, &mut counts);
+            let _ = limiter.charge(Seen::default(), None, records(1), at(now), &mut memory, &mut counts);
             prop_assert_eq!(counts, Counts::default(), "what was written can be read");
         }
     }

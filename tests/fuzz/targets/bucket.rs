@@ -20,7 +20,7 @@
 
 mod memory;
 
-use envoy_log_ingest::bucket::{Charge, Cost, Limiter, Seed};
+use envoy_log_ingest::bucket::{Charge, Cost, Limiter, Seed, Seen};
 use envoy_log_ingest::config::{Limit, RateLimits, TokenBucket};
 use envoy_log_ingest::rejection::{Refusal, Rejection};
 use libfuzzer_sys::fuzz_target;
@@ -207,7 +207,7 @@ impl<'s> Run<'s> {
         let expected = self.refuses(&owners);
         let limiter = Limiter::new(&self.limits, None, "issuer", user, Seed::default());
         let quiet = self.memory.busy == 0;
-        let result = limiter.charge(session, Cost { records: cost, bytes: 1 }, now, &mut self.memory, &mut Nowhere);
+        let result = limiter.charge(Seen::default(), session, Cost { records: cost, bytes: 1 }, now, &mut self.memory, &mut Nowhere);
         match (result, expected) {
             (Ok(charge), None | Some(None)) => {
                 for &owner in &owners {

@@ -9,7 +9,7 @@
 mod memory;
 
 use ct_codecs::{Base64UrlSafeNoPadding, Encoder};
-use envoy_log_ingest::bucket::{Cost, Limiter, Seed};
+use envoy_log_ingest::bucket::{Cost, Limiter, Seed, Seen};
 use envoy_log_ingest::config::{Algorithm, Auth, Config, Fault, Source, jwks};
 use envoy_log_ingest::otlp::{self, Known};
 use envoy_log_ingest::token::{self, KeyAnswer, Keyring, Verdict};
@@ -121,7 +121,7 @@ fn usable(config: &Config) {
     }
     let limiter = Limiter::new(&config.rate_limits, None, "i", "s", Seed::default());
     let cost = Cost { records: 1, bytes: 20 };
-    assert!(limiter.charge(Some("s"), cost, NOW, &mut Memory::default(), &mut Nowhere).is_ok(), "a full bucket refuses");
+    assert!(limiter.charge(Seen::default(), Some("s"), cost, NOW, &mut Memory::default(), &mut Nowhere).is_ok(), "a full bucket refuses");
     let known = Known { sender: 1, subject: "s", received: NOW };
     let mut body = *br#"{"logs":[{"timestamp":"2091-01-01T00:00:00Z"},{"timestamp":"1970-01-01T00:00:00Z"}]}"#;
     assert_eq!(otlp::encode(&mut body, known, &config.mapping).map(|encoded| encoded.records), Ok(2));
