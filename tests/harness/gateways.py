@@ -13,6 +13,7 @@ import http.client
 import itertools
 import json
 import re
+import threading
 from contextlib import contextmanager
 
 import httpx
@@ -95,8 +96,11 @@ class Gate:
         self.backend = backend
         self.key = key
         self._workers = {}
-        # A connection for each request, as from many clients.
-        self._client = httpx.Client(trust_env=False, verify=False, limits=httpx.Limits(max_keepalive_connections=0))
+        # A client for each thread: where several share one, httpcore now and then closes a connection that
+        # it has just given to another's request.
+        self._own = threading.local()
+        self._clients = []
+        self._tls = httpx.create_ssl_context(verify=False)
 
     def url(self, path=PATH):
         return self.envoy.url(path)
@@ -109,7 +113,15 @@ class Gate:
         """POSTs a batch, given as a value or as the body's bytes."""
         body = batch if isinstance(batch, bytes) else json.dumps(batch).encode()
         headers = {**self.bearer(**claims), **(headers or {})}
-        return self._client.post(self.url(path), content=body, headers=headers, timeout=timeout)
+        return self._client().post(self.url(path), content=body, headers=headers, timeout=timeout)
+
+    def _client(self):
+        if not hasattr(self._own, "client"):
+            # A connection for each request, as from many clients.
+            limits = httpx.Limits(max_keepalive_connections=0)
+            self._own.client = httpx.Client(trust_env=False, verify=self._tls, limits=limits)
+            self._clients.append(self._own.client)
+        return self._own.client
 
     def deliver(self, batch, **claims):
         """Sends a batch that must be accepted whole. The request as the backend got it."""
@@ -197,4 +209,5 @@ class Gate:
         for connection in self._workers.values():
             connection.close()
         self._workers = {}
-        self._client.close()
+        for client in self._clients:
+            client.close()
