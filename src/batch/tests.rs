@@ -227,3 +227,24 @@ fn a_long_number_costs_nothing_wherever_it_stands() {
         assert_eq!(visit(&format!(r#"{{"logs":[{number}]}}"#)), Err(Rejection::BodyNotJson), "{}", number.get(4_990..).unwrap());
     }
 }
+
+#[test]
+fn a_text_stands_there_again_only_if_every_byte_does() {
+    let arena = Bump::new();
+    for len in 0..50 {
+        let text: Vec<u8> = (0..len).collect();
+        let again = |body: &[u8]| {
+            let mut json = Json::new(body, &arena);
+            (json.again_all(&text), json.position())
+        };
+        assert_eq!(again(&[&text[..], b"more"].concat()), (true, text.len()));
+        for place in 0..text.len() {
+            let mut other = text.clone();
+            other[place] ^= 0x40;
+            assert_eq!(again(&other), (false, 0), "{len}: {place}");
+        }
+        if let Some((_, shorter)) = text.split_last() {
+            assert_eq!(again(shorter), (false, 0), "{len}");
+        }
+    }
+}

@@ -166,6 +166,24 @@ fn bytes_of_an_unknown_layout_are_an_empty_set_and_counted() {
 }
 
 #[test]
+fn an_entry_of_nobodys_is_the_first_to_go() {
+    let limits = one_set();
+    let mut memory = Memory::default();
+    for name in 0..8 {
+        charge(&user(&limits, &name.to_string()), None, 50, at(NOW), &mut memory).unwrap();
+    }
+    let key = memory.places.keys().next().unwrap().clone();
+    let (mut bytes, mark) = memory.load(&key).unwrap();
+    // The last one's fingerprint; what is left says that its bucket is the emptiest.
+    let last = bytes.len() - 36;
+    bytes[last..last + 8].fill(0);
+    bytes[last + 8..last + 24].fill(0x7f);
+    assert!(memory.swap(&key, &bytes, mark));
+    charge(&user(&limits, "8"), None, 1, at(NOW), &mut memory).unwrap();
+    assert_eq!(all_remembered(&limits, 9, &mut memory), [0, 1, 2, 3, 4, 5, 6, 8]);
+}
+
+#[test]
 fn a_place_that_was_emptied_is_empty_and_nothing_odd() {
     let limits = one_set();
     for bytes in [&[][..], &[1]] {
